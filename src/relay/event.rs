@@ -1,0 +1,189 @@
+//! What the core asks of its shell and tells it: drained with [`super::Relay::poll_output`] after every input.
+
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::types::{Family, FiveTuple, RelayId};
+
+/// Room for the largest control message we send (a 401 with a long realm, a success with two relayed addresses).
+pub const REPLY_CAPACITY: usize = 548;
+
+/// The bytes of one control reply, kept inline so that a refused request touches no heap.
+#[derive(Clone)]
+pub struct ReplyBytes {
+    bytes: [u8; REPLY_CAPACITY],
+    len: u16,
+}
+
+impl ReplyBytes {
+    /// Copies `message`, cutting nothing: `None` when it does not fit [`REPLY_CAPACITY`].
+    pub fn new(message: &[u8]) -> Option<Self> {
+        let mut bytes = [0; REPLY_CAPACITY];
+        bytes.get_mut(..message.len())?.copy_from_slice(message);
+        Some(Self { bytes, len: message.len() as u16 })
+    }
+}
+
+impl Deref for ReplyBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl std::fmt::Debug for ReplyBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ReplyBytes({} bytes)", self.len)
+    }
+}
+
+/// Where a payload of the packet just handled goes: out of the relay socket to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToPeer {
+    /// The relay socket to send from.
+    pub relay: RelayId,
+    /// The destination. May be one of our own relayed addresses (bound or advertised): then `own` is set.
+    pub peer: SocketAddr,
+    /// Start of the payload within the datagram (or frame) given to `handle_client`.
+    pub start: usize,
+    /// Length of the payload; may be zero.
+    pub len: usize,
+    /// The peer's IP is an address of this server, so the shell hands the payload over in the process; when no
+    /// live relay port of ours is there, the packet is dropped unless policy allows that address anyway.
+    pub own: bool,
+    /// The Send indication carried DONT-FRAGMENT (RFC 8656 section 11.1): the packet is sent alone with DF set.
+    pub dont_fragment: bool,
+}
+
+/// Longest header put before peer data: a Data indication from an IPv6 peer (20 + 24 + 4).
+pub const HEAD_ROOM: usize = 48;
+
+/// Where a packet from a peer goes: to the client, with `head` before the payload and `padding` zero bytes behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToClient {
+    pub tuple: FiveTuple,
+    pub head: [u8; HEAD_ROOM],
+    pub head_len: u8,
+    pub padding: u8,
+}
+
+impl ToClient {
+    /// The header bytes: 4 for ChannelData, 36 or 48 for a Data indication.
+    pub fn head(&self) -> &[u8] {
+        &self.head[..usize::from(self.head_len)]
+    }
+}
+
+/// What the shell must do next.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a control message to a client.
+    ToClient { tuple: FiveTuple, bytes: ReplyBytes },
+    /// Grant or refuse a relay socket, then call [`super::Relay::relay_opened`] with the outcome.
+    OpenRelay(OpenRelay),
+    /// The relayed address is gone: close its socket and return its port.
+    CloseRelay(RelayId),
+    /// Something worth counting or logging happened.
+    Event(Event),
+}
+
+/// A relay socket the core asks for: the second phase of an Allocate (RFC 8656 section 7.2).
+#[derive(Clone, Debug)]
+pub struct OpenRelay {
+    pub relay: RelayId,
+    pub tuple: FiveTuple,
+    pub family: Family,
+    /// EVEN-PORT was asked for (RFC 8656 section 18.7).
+    pub even_port: bool,
+    /// EVEN-PORT with R=1: the next higher port is reserved under this token (RFC 8656 section 7.2).
+    pub reserve: Option<[u8; 8]>,
+    /// RESERVATION-TOKEN: take the port reserved under this token.
+    pub reservation: Option<[u8; 8]>,
+    /// Whom the allocation counts for (DESIGN section 5), never the ephemeral username.
+    pub subject: Arc<str>,
+}
+
+/// Why a relay socket was refused; each maps to one error code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// The subject has its allocations: 486 Allocation Quota Reached.
+    Quota,
+    /// No port, descriptor or total quota left: 508 Insufficient Capacity.
+    Capacity,
+    /// No relay address of that family: 440 Address Family not Supported.
+    Family,
+    /// The subject was revoked: 401, since the credential is no longer one.
+    Revoked,
+}
+
+/// Lifecycle events, for logs, metrics and the signaling side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Created {
+        relay: RelayId,
+        tuple: FiveTuple,
+        subject: Arc<str>,
+        relayed: SocketAddr,
+        lifetime: u32,
+    },
+    Refreshed {
+        relay: RelayId,
+        lifetime: u32,
+    },
+    Deleted {
+        relay: RelayId,
+        tuple: FiveTuple,
+        subject: Arc<str>,
+        reason: EndReason,
+        traffic: Traffic,
+    },
+    /// A request was refused with this error code.
+    Refused {
+        tuple: FiveTuple,
+        method: u16,
+        code: u16,
+    },
+    /// A packet or request was dropped without an answer.
+    Dropped(DropReason),
+    PermissionDenied {
+        relay: RelayId,
+        peer: SocketAddr,
+    },
+}
+
+/// Payload bytes and packets an allocation relayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    pub to_peer_bytes: u64,
+    pub to_peer_packets: u64,
+    pub to_client_bytes: u64,
+    pub to_client_packets: u64,
+}
+
+/// Why an allocation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Refresh with LIFETIME 0.
+    Released,
+    Expired,
+    /// The subject's credential was revoked.
+    Revoked,
+    /// The client's TCP or TLS connection closed, or the server stops.
+    Closed,
+}
+
+/// Why a packet got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    Malformed,
+    UnknownChannel,
+    NoAllocation,
+    NoPermission,
+    PeerDenied,
+    SourcePortZero,
+    Indication,
+    Budget,
+    Bandwidth,
+}

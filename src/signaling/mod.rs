@@ -1,0 +1,1 @@
+//! Sans-IO signaling: rooms, peers and the dialects that speak to them.

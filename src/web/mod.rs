@@ -1,0 +1,50 @@
+//! The HTTP surface and the I/O shell of signaling: one TCP port for STUN/TURN, TLS, pages, API and WebSocket.
+
+pub mod access;
+pub mod hub;
+pub mod ice;
+pub mod polling;
+pub mod websocket;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::{Access, Config};
+use crate::credentials::token::Tokens;
+use crate::net::Net;
+
+/// What every connection and handler shares.
+pub struct Web {
+    pub config: Arc<Config>,
+    /// The access mode in force (DESIGN section 5: default derived from the listeners).
+    pub access: Access,
+    pub tokens: Tokens,
+    /// Secrets of time-limited TURN credentials, newest first.
+    pub turn_secrets: Vec<Vec<u8>>,
+    pub admin_token: String,
+    pub net: Net,
+    pub hub: hub::HubHandle,
+    /// The sockets that really bound: the ICE configuration names no other.
+    pub bound: Bound,
+}
+
+/// Every socket that really bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bound {
+    pub udp: Vec<SocketAddr>,
+    pub tcp: Vec<SocketAddr>,
+    pub http: Vec<SocketAddr>,
+}
+
+/// What a handler knows of the connection a request came on; an extension of every request.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The client as we see it (after `X-Forwarded-For` from a trusted proxy).
+    pub client: SocketAddr,
+    /// The address the connection came to.
+    pub server: SocketAddr,
+    /// The request came over TLS (or a trusted proxy says so).
+    pub secure: bool,
+    /// The listener is bound to a literal loopback address.
+    pub loopback_listener: bool,
+}
