@@ -44,17 +44,27 @@ impl std::fmt::Debug for ReplyBytes {
 pub struct ToPeer {
     /// The relay socket to send from.
     pub relay: RelayId,
-    /// The destination. May be one of our own relayed addresses (bound or advertised): then `own` is set.
+    /// The destination, canonical.
     pub peer: SocketAddr,
+    /// Whether it lies on this server.
+    pub route: Route,
     /// Start of the payload within the datagram (or frame) given to `handle_client`.
     pub start: usize,
     /// Length of the payload; may be zero.
     pub len: usize,
-    /// The peer's IP is an address of this server, so the shell hands the payload over in the process; when no
-    /// live relay port of ours is there, the packet is dropped unless policy allows that address anyway.
-    pub own: bool,
     /// The Send indication carried DONT-FRAGMENT (RFC 8656 section 11.1): the packet is sent alone with DF set.
     pub dont_fragment: bool,
+}
+
+/// How the shell reaches a peer address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Another host: send it out of the relay socket.
+    Network,
+    /// An address of ours (bound or advertised): handed over in the process to the live relayed address with that
+    /// IP and port. Where none is live: sent out of the relay socket when `else_network` (the peer policy's allow
+    /// list covers the address and the port is no service port of ours), dropped and counted otherwise.
+    Own { else_network: bool },
 }
 
 /// Longest header put before peer data: a Data indication from an IPv6 peer (20 + 24 + 4).

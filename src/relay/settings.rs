@@ -1,0 +1,33 @@
+//! What every `Relay` of the process shares: immutable, replaced whole on reload.
+
+use std::net::IpAddr;
+
+use crate::config::{Cidr, PublicIp, StaticUser};
+
+/// The relay's part of the configuration, plain data.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub realm: String,
+    /// SOFTWARE, sent in authenticated replies only.
+    pub software: String,
+    /// Secrets of time-limited credentials, newest first: the newest signs, all verify.
+    pub turn_secrets: Vec<Vec<u8>>,
+    pub users: Vec<StaticUser>,
+    /// Nonces are signed with keys derived from these, current first, then the previous one.
+    pub nonce_secrets: Vec<Vec<u8>>,
+    /// Every address of this host, bound or advertised, loopback included: peers there are `Route::Own`.
+    pub own_ips: Vec<IpAddr>,
+    /// Ports of our own services (UDP and TCP): never reachable on an own address.
+    pub service_ports: Vec<u16>,
+    /// 1:1 NAT: the advertised address of each bound one (XOR-RELAYED-ADDRESS carries it).
+    pub public_ips: Vec<PublicIp>,
+    pub allow_peers: Vec<Cidr>,
+    pub deny_peers: Vec<Cidr>,
+    /// Permissions per allocation; one more is 508.
+    pub permissions: usize,
+    /// Channels per allocation; one more is 508.
+    pub channels: usize,
+    pub legacy_channels: bool,
+    pub strict_family: bool,
+    pub strict_expiry: bool,
+}
