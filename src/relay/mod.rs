@@ -7,6 +7,7 @@
 pub mod event;
 pub mod framing;
 pub mod settings;
+pub mod stun;
 pub mod types;
 
 use std::net::SocketAddr;
