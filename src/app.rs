@@ -17,7 +17,7 @@ use crate::clock;
 use crate::config::{Access, Config};
 use crate::credentials::token::Tokens;
 use crate::net::{self, Net, Setup};
-use crate::state::State;
+use crate::state::{State, read_secret_file};
 use crate::systemd;
 use crate::web::access::access_mode;
 use crate::web::front::{Front, Listener};
@@ -38,7 +38,7 @@ pub fn run(config: Config) -> Result<()> {
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let app = App::start(config).await?;
-        announce::ready(&app, started)?;
+        announce::ready(&app, started);
         systemd::ready();
         signals.first().await;
         tokio::spawn(async move {
@@ -74,7 +74,7 @@ impl App {
         let tls = Arc::new(Tls::open(&config, &interfaces, now.unix)?);
         let listeners = bind::listeners(&config)?;
         let mut bound = bind::addresses(&listeners);
-        let turn_secrets = turn_secrets(&config, &state);
+        let turn_secrets = turn_secrets(&config, &state)?;
         let net = start_net(&config, &state, &turn_secrets, &bound)?;
         bound.udp = net.udp_addresses();
         let access = access_mode(&config, &bound);
@@ -163,12 +163,14 @@ fn start_net(config: &Config, state: &State, turn_secrets: &[Vec<u8>], bound: &B
     })
 }
 
-/// Secrets of time-limited credentials: the configured ones, else the one made at first run.
-fn turn_secrets(config: &Config, state: &State) -> Vec<Vec<u8>> {
-    if config.secrets.is_empty() {
-        return vec![state.turn_secret.clone()];
-    }
-    config.secrets.iter().map(|secret| secret.clone().into_bytes()).collect()
+/// Secrets of time-limited credentials, newest first: the configured ones, else the one made at first run.
+fn turn_secrets(config: &Config, state: &State) -> Result<Vec<Vec<u8>>> {
+    let secrets = match &config.secret_file {
+        _ if !config.secrets.is_empty() => config.secrets.clone(),
+        Some(file) => read_secret_file(file)?,
+        None => return Ok(vec![state.turn_secret.clone()]),
+    };
+    Ok(secrets.into_iter().map(String::into_bytes).collect())
 }
 
 /// Served files must not include the keys.

@@ -4,13 +4,12 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::App;
 use crate::clock;
 use crate::config::{Access, LogFormat, Turns};
-use crate::credentials::token::{Claims, Role};
+use crate::credentials::token::{Claims, Role, random_bytes};
 use crate::net;
 use crate::time::Mono;
 use crate::web::access::hex;
@@ -20,8 +19,8 @@ use crate::web::host::Host;
 const INVITE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// Prints the end of the start-up: JSON on standard error, or a log line and the banner on standard output.
-pub(super) fn ready(app: &App, started: Mono) -> Result<()> {
-    let invite = mint_invite(app)?;
+pub(super) fn ready(app: &App, started: Mono) {
+    let invite = mint_invite(app);
     let links = links(app, &invite);
     let (web, bound) = (&app.web, &app.web.bound);
     if web.config.log_format == LogFormat::Json {
@@ -37,12 +36,11 @@ pub(super) fn ready(app: &App, started: Mono) -> Result<()> {
             "notices": notices(app),
         });
         eprintln!("{line}");
-        return Ok(());
+        return;
     }
     let milliseconds = (clock::now().mono - started).as_millis();
     tracing::info!(udp = ?bound.udp, tcp = ?bound.tcp, http = ?bound.http, milliseconds, "ready");
     print!("{}", banner(app, &links));
-    Ok(())
 }
 
 struct Link {
@@ -50,12 +48,17 @@ struct Link {
     url: String,
 }
 
-fn mint_invite(app: &App) -> Result<String> {
-    let mut id = [0; 12];
-    aws_lc_rs::rand::fill(&mut id).ok().context("the system gives no random numbers")?;
+fn mint_invite(app: &App) -> String {
     let now = clock::now().unix;
     let exp = now + INVITE_LIFETIME.as_secs();
-    Ok(app.web.tokens.mint(&Claims { jti: hex(&id), room: "*".into(), role: Role::Host, name: None, iat: now, exp }))
+    app.web.tokens.mint(&Claims {
+        jti: hex(&random_bytes::<12>()),
+        room: "*".into(),
+        role: Role::Host,
+        name: None,
+        iat: now,
+        exp,
+    })
 }
 
 /// Where to open the page: on this machine, from the local network, by the domain.

@@ -9,6 +9,7 @@ use axum::http::{Request, Response, StatusCode};
 
 use super::policy::refusal;
 use super::{host, text};
+use crate::credentials::token::random_bytes;
 use crate::web::access::{AccessError, hex};
 use crate::web::host::Origin;
 use crate::web::tls::Tls;
@@ -38,10 +39,8 @@ fn ice_response(web: &Web, connection: &Connection, request: &Request<Body>) -> 
         Ok(grant) => grant,
         Err(error) => return refused(error),
     };
-    let Some(random) = random_part() else {
-        return refusal(StatusCode::SERVICE_UNAVAILABLE, "internal", "the system gives no random numbers");
-    };
-    let subject = format!("t.{}.{random}", grant.account);
+    // The random part tells credentials of one token apart.
+    let subject = format!("t.{}.{}", grant.account, hex(&random_bytes::<8>()));
     let all = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "all=1"));
     let agent = text(request.headers(), header::USER_AGENT);
     match web.ice_config(connection, host(request), agent, &subject, all) {
@@ -119,13 +118,6 @@ fn refused(error: AccessError) -> Response<Body> {
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Tells credentials of one token apart.
-fn random_part() -> Option<String> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    Some(hex(&bytes))
 }
 
 fn json(value: &impl serde::Serialize) -> Response<Body> {

@@ -16,7 +16,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::Cidr;
 
-use super::files::{read_chain, write_atomically};
+use super::files::{read_chain, write};
 use super::names::{Permitted, Wanted};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -93,8 +93,8 @@ impl Authority {
         let certificate = params.self_signed(&key_pair)?;
         // The key first: a certificate without its key would stop the next start, a key alone as well, but a reader
         // of ca.pem never sees one that we cannot sign for.
-        write_atomically(&key_file(dir), &key_pair.serialize_pem())?;
-        write_atomically(&certificate_file(dir), &certificate.pem())?;
+        write(&key_file(dir), &key_pair.serialize_pem())?;
+        write(&certificate_file(dir), &certificate.pem())?;
         let (der, pem) = (certificate.der().clone(), certificate.pem());
         Ok(Self { der, pem, permitted, issuer: Issuer::new(params, key_pair) })
     }

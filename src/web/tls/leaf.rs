@@ -12,7 +12,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::authority::{Authority, set_validity};
-use super::files::{read_certified_key, write_atomically};
+use super::files::{read_certified_key, write};
 use super::names::Names;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -59,8 +59,8 @@ fn issue(dir: &Path, authority: &Authority, names: &Names, now: u64) -> Result<(
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &authority.issuer)?;
     // A crash between the two leaves a pair that does not match, which the next start replaces.
-    write_atomically(&key_file(dir), &key.serialize_pem())?;
-    write_atomically(&certificate_file(dir), &format!("{}{}", certificate.pem(), authority.pem))
+    write(&key_file(dir), &key.serialize_pem())?;
+    write(&certificate_file(dir), &format!("{}{}", certificate.pem(), authority.pem))
 }
 
 fn is_good(chain: &[CertificateDer<'_>], authority: &Authority, names: &Names, now: u64) -> bool {
