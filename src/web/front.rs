@@ -95,7 +95,8 @@ impl Front {
             secure: false,
             loopback_listener: listener.address.ip().is_loopback(),
         };
-        let arrival = Arrival { connection, serves_plain: listener.serves_plain };
+        let serves_plain = listener.serves_plain || connection.loopback_listener;
+        let arrival = Arrival { connection, serves_plain };
         tokio::spawn(Arc::clone(self).plain(stream, arrival, silence));
     }
 

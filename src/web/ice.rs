@@ -1,6 +1,6 @@
 //! The ICE configuration: `GET /api/ice` and the same in every join reply (DESIGN section 7).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::Serialize;
 
@@ -129,7 +129,10 @@ impl View<'_> {
             Host::Ip(ip) if bound.is_unspecified() => ip.is_ipv4() == bound.is_ipv4(),
             Host::Ip(ip) => *ip == bound || self.is_mapped(*ip, bound),
             Host::Name(_) if bound.is_unspecified() => true,
-            Host::Name(_) if self.host.is_localhost_name() => bound.is_loopback(),
+            // Browsers take `localhost` for these two and no other loopback address.
+            Host::Name(_) if self.host.is_localhost_name() => {
+                bound == IpAddr::V4(Ipv4Addr::LOCALHOST) || bound == IpAddr::V6(Ipv6Addr::LOCALHOST)
+            }
             Host::Name(_) => {
                 let server = self.connection.server.ip();
                 // A name that led to a loopback address leads others of this machine there, too.
@@ -205,6 +208,7 @@ mod tests {
         for (host, server, sockets, expected) in [
             ("localhost", local, &["0.0.0.0:3478", "[::]:3478"][..], &[3478][..]),
             ("localhost", local, &["192.168.1.5:3478"], &[]),
+            ("localhost", local, &["127.0.0.2:3478", "[::1]:3479"], &[3479]),
             ("127.0.0.1", local, &["127.0.0.1:9001"], &[9001]),
             ("127.0.0.1", local, &["[::]:3478"], &[]),
             ("::1", "[::1]:8443", &["0.0.0.0:3478", "[::]:3479"], &[3479]),

@@ -29,7 +29,7 @@ use policy::Verdict;
 #[derive(Clone, Debug)]
 pub struct Arrival {
     pub connection: Connection,
-    /// `--http`: plain HTTP is served without a redirect.
+    /// Plain HTTP is served without a redirect: an `--http` listener, or one bound to loopback.
     pub serves_plain: bool,
 }
 

@@ -89,9 +89,8 @@ pub(super) fn check(web: &Web, arrival: &Arrival, request: &Request<Body>) -> Ve
             "this server does not answer for that host name: set it with --domain (or an address with --public-ip)",
         ));
     };
-    let Connection { secure, loopback_listener, .. } = arrival.connection;
     let is_exempt = path == "/ca.crt" || path.starts_with("/.well-known/acme-challenge/");
-    if secure || arrival.serves_plain || loopback_listener || is_exempt {
+    if arrival.connection.secure || arrival.serves_plain || is_exempt {
         return Verdict::Serve;
     }
     let port = https_port(web, arrival.connection.server.port());
@@ -99,7 +98,7 @@ pub(super) fn check(web: &Web, arrival: &Arrival, request: &Request<Body>) -> Ve
     let is_page = matches!(*request.method(), Method::GET | Method::HEAD)
         && !is_upgrade(request.headers())
         && !path.starts_with("/api/")
-        && !(path == "/socket.io" || path == "/socket.io/");
+        && !matches!(path, "/socket.io" | "/socket.io/");
     answer(if is_page {
         redirect(&target)
     } else {
