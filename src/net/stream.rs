@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::backlog::Backlog;
@@ -22,7 +22,7 @@ use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::udp::{Payload, Region};
 use super::worker::{Out, Worker};
-use super::{Shared, addresses};
+use super::{Shared, addresses, sys};
 use crate::clock;
 use crate::relay::framing;
 use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId};
@@ -367,7 +367,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
         let granted = self.shared.grants.open(now, open, self.sockets.has_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
-        let socket = AsyncFd::register_with_interest(granted.socket, Interest::READABLE).map_err(|error| {
+        let socket = sys::watch_input(granted.socket).map_err(|error| {
             tracing::warn!(%error, "a relay socket could not be watched");
             OpenError::Capacity
         })?;

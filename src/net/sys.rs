@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use libc::{c_int, c_uint, c_void};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Messages per `recvmmsg`: bounds what one socket gets before the next one has its turn.
 pub(super) const RECEIVE_BATCH: usize = 16;
@@ -432,6 +434,13 @@ impl AsFd for WakeUp {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
+}
+
+/// Watches `socket` for input in the tokio runtime. For input only: a socket watched for output as well would wake the
+/// runtime for every datagram that leaves.
+pub(super) fn watch_input(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` names the same open descriptor from here until it is dropped, as is asked for.
+    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 fn check(result: c_int) -> io::Result<c_int> {
