@@ -46,6 +46,10 @@ export class Devices extends EventTarget {
     return this.#microphone;
   }
 
+  get camera() {
+    return this.#camera;
+  }
+
   get video() {
     return this.#screen ?? this.#camera;
   }
