@@ -58,8 +58,7 @@ pub struct App {
     pub interfaces: Vec<IpAddr>,
     /// True to take no more connections.
     stop: watch::Sender<bool>,
-    /// Ends when the last HTTP connection has ended.
-    alive: mpsc::Receiver<()>,
+    alive: Alive,
     /// Holds the lock of the state directory.
     _state: State,
 }
@@ -95,13 +94,13 @@ impl App {
     }
 
     /// Stops: no more connections, pages are told, requests under way end (at most `drain_timeout`), shards end.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         systemd::stopping();
         let allocations = self.web.net.allocations();
         tracing::info!(allocations, "stopping");
         let _ = self.stop.send(true);
         let drain_timeout = self.web.config.drain_timeout;
-        if tokio::time::timeout(drain_timeout, self.alive.recv()).await.is_err() {
+        if tokio::time::timeout(drain_timeout, self.alive.ended()).await.is_err() {
             tracing::warn!(seconds = drain_timeout.as_secs(), "requests were still under way");
         }
         let net = self.web.net.clone();
@@ -111,21 +110,36 @@ impl App {
     }
 }
 
+/// Tells when the last HTTP connection has ended: each holds a sender of the channel.
+struct Alive {
+    held: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Alive {
+    fn new() -> Self {
+        let (held, ended) = mpsc::channel(1);
+        Self { held, ended }
+    }
+
+    async fn ended(self) {
+        let Self { held, mut ended } = self;
+        drop(held);
+        let _ = ended.recv().await;
+    }
+}
+
 /// Starts one accept loop per listener and the certificate's renewal.
-fn serve(
-    web: &Arc<Web>,
-    tls: &Arc<Tls>,
-    listeners: Vec<Listener>,
-) -> Result<(watch::Sender<bool>, mpsc::Receiver<()>)> {
+fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(watch::Sender<bool>, Alive)> {
     let (stop, stopped) = watch::channel(false);
-    let (alive, all_ended) = mpsc::channel(1);
+    let alive = Alive::new();
     let site = Arc::new(Site::new(Arc::clone(web), Arc::clone(tls)).context("cannot open --static-dir")?);
-    let front = Arc::new(Front::new(site, stopped.clone(), alive));
+    let front = Arc::new(Front::new(site, stopped.clone(), alive.held.downgrade()));
     for listener in listeners {
         tokio::spawn(Arc::clone(&front).accept(listener));
     }
     tokio::spawn(renew(Arc::clone(web), Arc::clone(tls), stopped));
-    Ok((stop, all_ended))
+    Ok((stop, alive))
 }
 
 /// Issues the leaf again while running, when it ages or addresses change.

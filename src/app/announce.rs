@@ -136,7 +136,7 @@ fn banner(app: &App, links: &[Link]) -> String {
     let _ = writeln!(text, "  {:<13} {}", "State", web.config.state_dir.display());
     let notices = notices(app);
     if !notices.is_empty() {
-        let _ = writeln!(text, "\nTo know, and for calls from outside:");
+        let _ = writeln!(text, "\nBefore calls from outside work, and to know:");
     }
     for notice in notices {
         let _ = writeln!(text, "  - {notice}");

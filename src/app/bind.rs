@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
@@ -25,6 +25,9 @@ pub(super) fn listeners(config: &Config) -> Result<Vec<Listener>> {
                 listeners.push(Listener { socket, address, serves_plain });
             }
         }
+    }
+    if listeners.is_empty() {
+        bail!("no TCP port could be bound; give one with --tcp or --http");
     }
     Ok(listeners)
 }
@@ -109,6 +112,7 @@ mod tests {
         let config = |explicit| Config { tcp: listen("192.0.2.77:0", explicit), ..Config::default() };
         let text = listeners(&config(true)).err().expect("refused").to_string();
         assert!(text.contains("192.0.2.77") && text.contains("no interface"), "{text}");
-        assert!(listeners(&config(false)).expect("a warning").is_empty());
+        let text = listeners(&config(false)).err().expect("nothing is left").to_string();
+        assert!(text.contains("no TCP port"), "{text}");
     }
 }

@@ -52,13 +52,14 @@ pub struct Front {
     acceptor: TlsAcceptor,
     silent: Arc<Silent>,
     stop: watch::Receiver<bool>,
-    /// Held by every HTTP connection; when all are gone, the drain is over.
-    alive: mpsc::Sender<()>,
+    /// Held by every HTTP connection; when all are gone, the drain is over. Weak, since TURN connections, which end
+    /// with the shards, hold this struct as well.
+    alive: mpsc::WeakSender<()>,
 }
 
 impl Front {
     /// `stop` turns true when no more connections are taken; `alive` is held by each HTTP connection.
-    pub fn new(site: Arc<Site>, stop: watch::Receiver<bool>, alive: mpsc::Sender<()>) -> Self {
+    pub fn new(site: Arc<Site>, stop: watch::Receiver<bool>, alive: mpsc::WeakSender<()>) -> Self {
         let acceptor = TlsAcceptor::from(Arc::clone(&site.tls.server));
         Self { site, acceptor, silent: Arc::default(), stop, alive }
     }
@@ -155,7 +156,7 @@ impl Front {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let alive = self.alive.clone();
+        let Some(alive) = self.alive.upgrade() else { return };
         let silence = Mutex::new(Some(silence));
         let client = arrival.connection.client;
         let service = service_fn(|request| {
