@@ -96,6 +96,8 @@ async fn plain_http_of_a_public_port_leads_to_https() {
     let page = server.plain(&format!("GET /call/a?x=1 HTTP/1.1\nHost: localhost:{port}")).await;
     assert_eq!(page.status, 308);
     assert_eq!(page.header("location"), format!("https://localhost:{port}/call/a?x=1"));
+    let forwarded = server.plain("GET / HTTP/1.1\nHost: localhost:9999").await;
+    assert_eq!(forwarded.header("location"), "https://localhost:9999/", "the port that a router forwards");
     let api = server.plain("GET /api/ice HTTP/1.1\nHost: localhost").await;
     assert_eq!((api.status, api.code().as_str()), (403, "https-only"));
     assert!(api.body.contains(&format!("https://localhost:{port}/api/ice")), "{}", api.body);

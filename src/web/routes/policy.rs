@@ -93,7 +93,9 @@ pub(super) fn check(web: &Web, arrival: &Arrival, request: &Request<Body>) -> Ve
     if arrival.connection.secure || arrival.serves_plain || is_exempt {
         return Verdict::Serve;
     }
-    let port = https_port(web, arrival.connection.server.port());
+    // A port that a router forwards has another number outside: the one the browser used.
+    let asked = host(request).and_then(Host::parse_authority).and_then(|(_, port)| port);
+    let port = https_port(web, asked.unwrap_or(arrival.connection.server.port()));
     let target = https_url(&known, port, request);
     let is_page = matches!(*request.method(), Method::GET | Method::HEAD)
         && !is_upgrade(request.headers())
