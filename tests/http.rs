@@ -257,6 +257,20 @@ async fn urls_follow_host_and_sockets() {
 }
 
 #[tokio::test]
+async fn ipv6_stands_in_brackets() {
+    let server = Server::start(|config| {
+        config.udp = listen("[::1]:0");
+        config.tcp = listen("[::1]:0");
+    })
+    .await;
+    let (udp, tcp) = (server.app.web.bound.udp[0].port(), server.tcp().port());
+    let reply = server.plain(&format!("GET /api/ice HTTP/1.1\nHost: [::1]:{tcp}")).await;
+    let servers = &reply.json()["iceServers"];
+    assert_eq!(servers[0]["urls"][0], format!("stun:[::1]:{udp}"));
+    assert_eq!(servers[1]["urls"][1], format!("turn:[::1]:{tcp}?transport=tcp"));
+}
+
+#[tokio::test]
 async fn other_origins_are_refused_unless_listed() {
     let server = Server::start_public(|config| config.origins = vec!["https://pages.example".into()]).await;
     let token = server.token("abc", clock::now().unix + 60);

@@ -63,7 +63,8 @@ impl Server {
 
     /// Where to connect to for the first sniffed port.
     pub(crate) fn tcp(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.app.web.bound.tcp[0].port()))
+        let bound = self.app.web.bound.tcp[0];
+        if bound.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port())) } else { bound }
     }
 
     /// A token that opens every room for a minute.
