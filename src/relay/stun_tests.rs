@@ -56,7 +56,8 @@ fn every_flipped_bit_is_noticed() {
         for bit in 0..8 {
             let mut copy = bytes.to_vec();
             copy[at] ^= 1 << bit;
-            assert!(Message::parse(&copy).is_err(), "byte {at} bit {bit}");
+            let is_accepted = Message::parse(&copy).is_ok_and(|message| message.is_signed_with(b"key"));
+            assert!(!is_accepted, "byte {at} bit {bit}");
         }
     }
 }
