@@ -2,12 +2,14 @@
 
 pub mod access;
 pub mod assets;
+mod desk;
 pub mod front;
 pub mod host;
 pub mod hub;
 pub mod ice;
 pub mod polling;
 pub mod routes;
+mod socketio;
 pub mod tls;
 pub mod websocket;
 
