@@ -1,9 +1,11 @@
 //! The HTTP surface and the I/O shell of signaling: one TCP port for STUN/TURN, TLS, pages, API and WebSocket.
 
 pub mod access;
+mod desk;
 pub mod hub;
 pub mod ice;
 pub mod polling;
+mod socketio;
 pub mod websocket;
 
 use std::net::SocketAddr;
