@@ -15,7 +15,7 @@ import { startServer, UDP, UDP6 } from './server.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const CALL_DEADLINE_MS = 60_000;
-const POLL_MS = 200;
+const POLL_MS = 100;
 /** Frames that must still come after the first ones: a picture that freezes is no call. */
 const MORE_FRAMES = 30;
 /** Behind these, the peers' own addresses are no use to one another: the call must go through the relay. */
@@ -32,10 +32,10 @@ try {
     const started = performance.now();
     try {
       const outcome = await callAcross(pair, index);
-      console.log(`ok    ${pair.join('/')}  ${outcome}  (${seconds(started)} s)`);
+      console.log(`ok    ${pair.join('/')}: ${outcome} (${seconds(started)} s)`);
     } catch (error) {
       failed += 1;
-      console.log(`FAIL  ${pair.join('/')}  ${error.stack ?? error}  (${seconds(started)} s)`);
+      console.log(`FAIL  ${pair.join('/')} (${seconds(started)} s): ${error.stack ?? error}`);
     }
   }
   if (failed > 0) console.log(`--- the server's log\n${server.log.join('\n')}`);
@@ -76,10 +76,11 @@ async function callAcross([caller, callee], index) {
       const host = sides[side].kind === 'v6only' ? `[${SERVER.v6}]` : SERVER.v4;
       await joinCall(page, `https://${host}`, `lab-${index}`, server.ready.invite);
     }
-    const outcome = await settledCall(browsers);
+    const { states: outcome, picture } = await settledCall(browsers);
     assertRoutes(sides, outcome);
     const route = ({ local, remote }) => `${local.type}/${local.protocol}>${remote.type}`;
-    return `${probed.join(' | ')}  route ${outcome.map(route).join(', ')}  frames ${outcome.map(({ frames }) => frames).join(' ')}`;
+    const frames = outcome.map((state) => state.frames).join(' and ');
+    return `${probed.join(' | ')}; route ${outcome.map(route).join(', ')}; picture after ${picture} ms, ${frames} frames`;
   } catch (error) {
     const said = browsers.flatMap(({ messages }, side) => messages.slice(-20).map((text) => `  ${'ab'[side]} ${text}`));
     error.stack = `${error.stack}\n${said.join('\n')}`;
@@ -125,17 +126,23 @@ function mappingOf(mapped) {
   return ports.size === mapped.length ? 'port-per-destination' : 'mixed';
 }
 
-/** Waits until video was decoded on both sides, and then still more of it; returns both sides' state. */
+/**
+ * Waits until video was decoded on both sides, and then still more of it. Returns both sides' state, and how long after
+ * the second side joined both had a picture (to POLL_MS).
+ */
 async function settledCall(browsers) {
-  const deadline = performance.now() + CALL_DEADLINE_MS;
+  const started = performance.now();
   const goal = browsers.map(() => null);
+  let picture = null;
   for (;;) {
     const states = await Promise.all(browsers.map(({ page }) => callState(page)));
     for (const [side, { frames }] of states.entries()) {
       if (goal[side] === null && frames > 0) goal[side] = frames + MORE_FRAMES;
     }
-    if (states.every((state, side) => goal[side] !== null && state.frames >= goal[side] && state.local)) return states;
-    if (performance.now() > deadline) throw new Error(`no video on both sides in time: ${JSON.stringify(states)}`);
+    if (picture === null && !goal.includes(null)) picture = Math.round(performance.now() - started);
+    const settled = states.every((state, side) => state.local && goal[side] !== null && state.frames >= goal[side]);
+    if (settled) return { states, picture };
+    if (performance.now() > started + CALL_DEADLINE_MS) throw new Error(`no video on both sides in time: ${JSON.stringify(states)}`);
     await delay(POLL_MS);
   }
 }
