@@ -21,12 +21,15 @@ use crate::state::{State, read_secret_file};
 use crate::systemd;
 use crate::web::access::access_mode;
 use crate::web::front::{Front, Listener};
+use crate::web::hub::HubHandle;
 use crate::web::routes::Site;
 use crate::web::tls::Tls;
 use crate::web::{Bound, Web};
 
 /// How often addresses and the leaf's age are looked at.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a stopping server looks whether its signaling connections are closed.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
 /// Exit code after a second signal: that of a process ended by SIGINT in a shell.
 const INTERRUPTED: i32 = 130;
 
@@ -77,13 +80,14 @@ impl App {
         let net = start_net(&config, &state, &turn_secrets, &bound)?;
         bound.udp = net.udp_addresses();
         let access = access_mode(&config, &bound);
+        let hub = start_hub(&config, net.clone());
         let web = Arc::new(Web {
             access,
             tokens: Tokens::new(state.token_key.clone()),
             turn_secrets,
             admin_token: state.admin_token.clone(),
             net,
-            hub: crate::web::hub::HubHandle {},
+            hub,
             bound,
             identity: Arc::clone(&tls.identity),
             config: Arc::new(config),
@@ -100,7 +104,16 @@ impl App {
         tracing::info!(allocations, "stopping");
         let _ = self.stop.send(true);
         let drain_timeout = self.web.config.drain_timeout;
-        if tokio::time::timeout(drain_timeout, self.alive.ended()).await.is_err() {
+        let hub = self.web.hub.clone();
+        let drained = async {
+            // Pages get their notice before the requests under way are waited for.
+            hub.shutdown().await;
+            self.alive.ended().await;
+            while hub.connections() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
             tracing::warn!(seconds = drain_timeout.as_secs(), "requests were still under way");
         }
         let net = self.web.net.clone();
@@ -160,6 +173,14 @@ async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>)
             Ok(Err(error)) => tracing::error!("cannot renew the server certificate: {error:#}"),
         }
     }
+}
+
+/// The hub, which ends the allocations of everyone who leaves a room for good (DESIGN section 5).
+fn start_hub(config: &Config, net: Net) -> HubHandle {
+    let ttl = config.credential_ttl.as_secs();
+    HubHandle::start(&config.limits, config.resume, move |peer| {
+        net.revoke(&format!("p.{peer}"), clock::now().unix + ttl);
+    })
 }
 
 fn start_net(config: &Config, state: &State, turn_secrets: &[Vec<u8>], bound: &Bound) -> Result<Net> {

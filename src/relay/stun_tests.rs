@@ -52,7 +52,8 @@ fn what_is_built_is_read() {
 #[test]
 fn every_flipped_bit_is_noticed() {
     let bytes = signed(Integrity::Sha1);
-    for at in 0..bytes.len() {
+    // All but FINGERPRINT itself, which the integrity does not cover.
+    for at in 0..bytes.len() - 8 {
         for bit in 0..8 {
             let mut copy = bytes.to_vec();
             copy[at] ^= 1 << bit;

@@ -141,10 +141,8 @@ impl Hub {
         match self.admit(&join) {
             Ok(()) => self.enter(link, join),
             Err(fault) => {
-                self.outputs.push_back(Output::Deliver {
-                    link,
-                    delivery: Delivery { seq: 0, event: Event::Closed(fault) },
-                });
+                self.outputs
+                    .push_back(Output::Deliver { link, delivery: Delivery { seq: 0, event: Event::Closed(fault) } });
             }
         }
     }
@@ -319,7 +317,8 @@ impl Hub {
     /// Hands a message over and remembers who is negotiating with whom.
     fn carry(&mut self, me: &PeerId, other: &PeerId, kind: Kind, body: Option<Body>) {
         let taken = |pair: &PeerId| pair != me && self.may_send(other, pair);
-        let taken = self.peers.get(other).is_some_and(|peer| peer.offered_to_all && peer.pair.as_ref().is_some_and(taken));
+        let taken =
+            self.peers.get(other).is_some_and(|peer| peer.offered_to_all && peer.pair.as_ref().is_some_and(taken));
         let Some(receiver) = self.peers.get_mut(other) else { return };
         match kind {
             Kind::Offer => receiver.pair = Some(me.clone()),

@@ -56,10 +56,8 @@ impl Services for Desk {
     fn ice(&self, peer: &PeerId) -> Result<Ice, Fault> {
         let subject = format!("p.{peer}");
         let (host, user_agent) = (self.host.as_deref(), self.user_agent.as_deref());
-        let config = self
-            .web
-            .ice_config(&self.connection, host, user_agent, &subject, false)
-            .map_err(|_| Fault::UnknownHost)?;
+        let config =
+            self.web.ice_config(&self.connection, host, user_agent, &subject, false).map_err(|_| Fault::UnknownHost)?;
         let json = serde_json::value::to_raw_value(&config).map_err(|_| Fault::UnknownHost)?;
         Ok(Ice { json: json.into(), ttl: config.ttl })
     }

@@ -14,7 +14,7 @@ use std::task::Poll;
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::UPGRADE;
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use axum::routing::get;
 use hyper::body::Incoming;
 use hyper::service::Service;
@@ -120,16 +120,6 @@ async fn unpanicked<T>(future: impl Future<Output = T>) -> Option<T> {
 
 fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
-/// The text of a header that occurs.
-fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name)?.to_str().ok()
-}
-
-/// The Host of a request: the header, or the authority of an absolute target (RFC 9112 section 3.2.2).
-fn host<B>(request: &Request<B>) -> Option<&str> {
-    request.uri().authority().map(|authority| authority.as_str()).or_else(|| text(request.headers(), header::HOST))
 }
 
 #[cfg(test)]

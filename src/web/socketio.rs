@@ -19,9 +19,7 @@ use super::{Connection, Web};
 use crate::clock;
 use crate::config::Limits;
 use crate::signaling::Fault;
-use crate::signaling::dialect::socketio::{
-    BadRequest, Frame, Output, Session, Signal, Terms, Transport, session_id,
-};
+use crate::signaling::dialect::socketio::{BadRequest, Frame, Output, Session, Signal, Terms, Transport, session_id};
 
 /// Requests that wait for one session's task: a GET, a POST and an upgrade at a time.
 const REQUESTS: usize = 8;
@@ -121,23 +119,27 @@ impl Drop for Posting {
     }
 }
 
-/// Opens a session over long polling.
-pub(super) async fn start_polling(
+/// Opens a session over long polling. The future borrows nothing: a request's body is not `Sync`.
+pub(super) fn start_polling(
     web: &Arc<Web>,
     connection: Connection,
     request: &Request<Body>,
-) -> Result<Entry, EngineError> {
-    let place = web.hub.admit(connection.client.ip()).ok_or(EngineError::Forbidden)?;
-    let sid = session_id(&SystemRandom);
+) -> impl Future<Output = Result<Entry, EngineError>> + Send + use<> {
     let terms = terms(&web.config.limits, request);
+    let hub = web.hub.clone();
+    let client = connection.client.ip();
     let desk = Desk::new(Arc::clone(web), connection, request);
-    let port = web.hub.open(place).await.ok_or(EngineError::Forbidden)?;
-    let (requests, receiver) = mpsc::channel(REQUESTS);
-    let entry = Entry { requests, posting: Arc::default() };
-    web.hub.sessions().insert(sid.clone(), entry.clone());
-    let session = Session::new(clock::now().mono, &sid, Transport::Polling, terms);
-    tokio::spawn(Task::new(session, port, desk, Some(receiver), None).run(Some(sid)));
-    Ok(entry)
+    async move {
+        let place = hub.admit(client).ok_or(EngineError::Forbidden)?;
+        let port = hub.open(place).await.ok_or(EngineError::Forbidden)?;
+        let sid = session_id(&SystemRandom);
+        let (requests, receiver) = mpsc::channel(REQUESTS);
+        let entry = Entry { requests, posting: Arc::default() };
+        hub.sessions().insert(sid.clone(), entry.clone());
+        let session = Session::new(clock::now().mono, &sid, Transport::Polling, terms);
+        tokio::spawn(Task::new(session, port, desk, Some(receiver), None).run(Some(sid)));
+        Ok(entry)
+    }
 }
 
 /// Opens a session over WebSocket, or hands the connection to the session that it names.

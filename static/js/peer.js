@@ -37,7 +37,7 @@ export class PeerLink extends EventTarget {
    */
   constructor(options) {
     super();
-    this.#options = { RTCPeerConnection: globalThis.RTCPeerConnection, ...options };
+    this.#options = { ...options, RTCPeerConnection: options.RTCPeerConnection ?? globalThis.RTCPeerConnection };
     Object.assign(this, { peer: options.peer, instance: options.instance, name: options.name, polite: options.polite });
     /** Has the other page its socket to the server? */
     this.connected = options.connected ?? true;

@@ -40,7 +40,7 @@ export class Signaling extends EventTarget {
    */
   constructor(options) {
     super();
-    this.#options = { WebSocket: globalThis.WebSocket, ...options };
+    this.#options = { ...options, WebSocket: options.WebSocket ?? globalThis.WebSocket };
     this.#session = options.session ?? null;
     this.#seq = options.seq ?? 0;
   }

@@ -107,14 +107,7 @@ enum ServerMessage<'a> {
 impl Live {
     /// `stream` and `token`: from the query of the URL.
     pub fn new(stream: Option<String>, token: Option<String>) -> Self {
-        Self {
-            stream,
-            token,
-            state: State::Unregistered,
-            extras: false,
-            complaints: 0,
-            outputs: VecDeque::new(),
-        }
+        Self { stream, token, state: State::Unregistered, extras: false, complaints: 0, outputs: VecDeque::new() }
     }
 
     fn read(&mut self, text: &str, services: &dyn Services) -> Result<(), Fault> {
@@ -131,12 +124,7 @@ impl Live {
         Ok(())
     }
 
-    fn register(
-        &mut self,
-        message: &ClientMessage<'_>,
-        streams: bool,
-        services: &dyn Services,
-    ) -> Result<(), Fault> {
+    fn register(&mut self, message: &ClientMessage<'_>, streams: bool, services: &dyn Services) -> Result<(), Fault> {
         let stream = message.stream.as_deref().or(self.stream.as_deref()).unwrap_or(DEFAULT_STREAM);
         if !is_stream_name(stream) {
             return Err(Fault::BadRoom);

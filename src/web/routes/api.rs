@@ -8,9 +8,9 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
 
 use super::policy::refusal;
-use super::{host, text};
 use crate::credentials::token::random_bytes;
 use crate::web::access::{AccessError, hex};
+use crate::web::desk::{host, text};
 use crate::web::host::Origin;
 use crate::web::tls::Tls;
 use crate::web::{Connection, Web};

@@ -8,9 +8,9 @@ use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Method, Request, Response, StatusCode};
 
 use super::policy::{OperatorsOwn, refusal};
-use super::text;
 use crate::web::Web;
 use crate::web::assets::{Asset, Assets, read_inside};
+use crate::web::desk::text;
 
 /// What pages are served from.
 pub(super) struct Pages {

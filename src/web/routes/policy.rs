@@ -6,8 +6,9 @@ use axum::body::Body;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, Request, Response, StatusCode};
 
-use super::{Arrival, host, is_upgrade};
+use super::{Arrival, is_upgrade};
 use crate::config::Config;
+use crate::web::desk::host;
 use crate::web::host::{Host, is_in_block};
 use crate::web::{Connection, Web};
 

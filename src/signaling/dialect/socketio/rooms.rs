@@ -31,12 +31,7 @@ impl Rooms {
     }
 
     /// `ack`: the id under which an acknowledgement is expected.
-    pub(super) fn handle_message(
-        &mut self,
-        name: &str,
-        argument: Option<&RawValue>,
-        ack: Option<u64>,
-    ) -> Vec<Action> {
+    pub(super) fn handle_message(&mut self, name: &str, argument: Option<&RawValue>, ack: Option<u64>) -> Vec<Action> {
         match self.read(name, argument, ack) {
             Ok(actions) => actions,
             Err(fault) => refusal(None, fault),
