@@ -218,9 +218,11 @@ impl Port {
         Some((link.slot, delivery))
     }
 
-    /// Says that the connection is over. Must be called at the end of every connection that was opened.
-    pub(super) async fn close(self) {
+    /// Says that the connection is over. Must be called at the end of every connection that was opened. What is given
+    /// back counts as a connection until it is dropped.
+    pub(super) async fn close(self) -> Place {
         let _ = self.place.hub.shared.inputs.send(Input::Close { connection: self.connection }).await;
+        self.place
     }
 
     pub(super) fn hub(&self) -> &HubHandle {

@@ -232,7 +232,7 @@ impl Task {
             self.port.hub().sessions().remove(&sid);
         }
         let Self { port, socket, probe, .. } = self;
-        port.close().await;
+        let _place = port.close().await;
         for socket in [socket, probe].into_iter().flatten() {
             websocket::close(socket, 1000).await;
         }

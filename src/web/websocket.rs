@@ -124,7 +124,7 @@ async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
         }
     };
     let Client { socket, port, .. } = client;
-    port.close().await;
+    let _place = port.close().await;
     if let Some(code) = code {
         close(socket, code).await;
     }
