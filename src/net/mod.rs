@@ -1,10 +1,44 @@
 //! The I/O shell of the relay: shards for UDP, one task per TCP or TLS client, ports, quotas, hairpin.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+mod addresses;
+mod backlog;
+mod counters;
+mod forward;
+mod grants;
+mod hairpin;
+pub(crate) mod holder;
+mod listener;
+mod mailbox;
+mod ports;
+mod relay_socket;
+mod shard;
+mod stream;
+mod sys;
+mod udp;
+mod worker;
 
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::{io, thread};
+
+use rustc_hash::FxHashMap;
+
+use crate::clock;
 use crate::config::Config;
-use crate::relay::FiveTuple;
+use crate::relay::{self, Event, FiveTuple, Settings};
+
+pub use addresses::{default_route_addresses, interface_addresses};
+use counters::Counters;
+pub use counters::Totals;
+use grants::Grants;
+use hairpin::Directory;
+use mailbox::{Bell, Mailbox, Order};
+use shard::Shard;
+use sys::WakeUp;
+use worker::Workers;
 
 /// A UDP address that could not be bound, or another reason not to start.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +56,23 @@ pub struct Net {
     shared: Arc<Shared>,
 }
 
-struct Shared {}
+struct Shared {
+    relay: Arc<relay::Shared>,
+    grants: Arc<Grants>,
+    directory: Arc<Directory>,
+    workers: Workers,
+    /// The kernel cuts large sends into datagrams.
+    gso: bool,
+    udp_addresses: Vec<SocketAddr>,
+    shard_mailboxes: Vec<Arc<Mailbox>>,
+    shard_counters: Vec<Arc<Counters>>,
+    stream_counters: Counters,
+    /// By the address of their mailbox.
+    streams: Mutex<FxHashMap<usize, Arc<Mailbox>>>,
+    stopping: AtomicBool,
+    allocations: AtomicUsize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
 
 /// What `net` needs beside the configuration.
 pub struct Setup<'a> {
@@ -38,14 +88,63 @@ pub struct Setup<'a> {
 impl Net {
     /// Binds every UDP address and starts the shards. A default address whose family is missing is a warning.
     pub fn start(setup: Setup<'_>) -> Result<Self, StartError> {
-        let _ = setup;
-        todo!("N")
+        let config = setup.config;
+        let shards = match config.shards {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            shards => shards,
+        };
+        // All sockets of all shards, before the first is read: the kernel spreads clients over a group, and a group that
+        // grows moves them.
+        let listeners = listener::bind_all(&config.udp, shards)?;
+        let udp_addresses: Vec<_> = listeners.first().into_iter().flatten().map(|listener| listener.address).collect();
+        let gso = listeners.iter().flatten().next().is_some_and(|listener| probe(listener.socket.as_fd()));
+        let failed = |error: io::Error| StartError {
+            address: config.udp.addresses.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
+            in_use: false,
+            reason: format!("the UDP threads could not be started: {error}"),
+        };
+        let bells = (0..shards).map(|_| WakeUp::new().map(Bell::Thread)).collect::<io::Result<Vec<_>>>();
+        let directory = Arc::<Directory>::default();
+        let shared = Arc::new(Shared {
+            relay: Arc::new(relay::Shared::new(settings(&setup, &udp_addresses))),
+            grants: Arc::new(Grants::new(config)),
+            workers: Workers::new(Arc::clone(&directory), gso),
+            directory,
+            gso,
+            udp_addresses,
+            shard_mailboxes: bells.map_err(failed)?.into_iter().map(|bell| Arc::new(Mailbox::new(bell))).collect(),
+            shard_counters: (0..shards).map(|_| Arc::default()).collect(),
+            stream_counters: Counters::default(),
+            streams: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            allocations: AtomicUsize::new(0),
+            threads: Mutex::default(),
+        });
+        let net = Self { shared };
+        for (index, listeners) in listeners.into_iter().enumerate() {
+            if let Err(error) = net.start_shard(index, listeners) {
+                net.stop();
+                return Err(failed(error));
+            }
+        }
+        Ok(net)
+    }
+
+    fn start_shard(&self, index: usize, listeners: Vec<listener::Listener>) -> io::Result<()> {
+        let shared = &self.shared;
+        let (Some(mailbox), Some(counters)) = (shared.shard_mailboxes.get(index), shared.shard_counters.get(index))
+        else {
+            return Ok(());
+        };
+        let shard = Shard::new(Arc::clone(shared), Arc::clone(counters), listeners, Arc::clone(mailbox))?;
+        let thread = thread::Builder::new().name(format!("relais-udp-{index}")).spawn(move || shard.run())?;
+        lock(&shared.threads).push(thread);
+        Ok(())
     }
 
     /// The UDP addresses that really bound.
     pub fn udp_addresses(&self) -> Vec<SocketAddr> {
-        let _ = &self.shared;
-        todo!("N")
+        self.shared.udp_addresses.clone()
     }
 
     /// Serves STUN/TURN on a TCP or TLS connection until it ends. `first` are bytes already read from it.
@@ -53,33 +152,128 @@ impl Net {
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
-        let _ = (stream, tuple, first);
-        todo!("N")
+        stream::serve(Arc::clone(&self.shared), stream, tuple, first).await;
     }
 
     /// Ends every allocation of `subject` and refuses new ones until `until` (unix seconds).
     pub fn revoke(&self, subject: &str, until: u64) {
-        let _ = (subject, until);
-        todo!("N")
+        // First the table, then the orders: an allocation granted before the entry is there when the order comes.
+        self.shared.grants.revoke(clock::now().unix, subject, until);
+        self.shared.order(&Order::Revoke(subject.into()));
     }
 
     /// Live allocations, for the log line at the end and for status.
     pub fn allocations(&self) -> usize {
-        todo!("N")
+        self.shared.allocations.load(Ordering::Relaxed)
+    }
+
+    /// What the packet path has counted since the start, all shards and streams together.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for counters in &self.shared.shard_counters {
+            counters.add_to(&mut totals);
+        }
+        self.shared.stream_counters.add_to(&mut totals);
+        totals
     }
 
     /// Stops the shards, closes every relay socket and waits for the threads.
     pub fn stop(&self) {
-        todo!("N")
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        self.shared.order(&Order::Stop);
+        for thread in lock(&self.shared.threads).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a UDP thread had panicked");
+            }
+        }
     }
 }
 
-/// The addresses of this host's interfaces (loopback included).
-pub fn interface_addresses() -> Vec<IpAddr> {
-    todo!("N")
+impl Shared {
+    /// Gives `order` to every shard and stream.
+    fn order(&self, order: &Order) {
+        let streams: Vec<_> = lock(&self.streams).values().cloned().collect();
+        for mailbox in self.shard_mailboxes.iter().chain(&streams) {
+            mailbox.order(order.clone());
+        }
+    }
+
+    /// Lists a stream's mailbox for orders. `None` when we are stopping.
+    fn register(self: &Arc<Self>, mailbox: &Arc<Mailbox>) -> Option<Registration> {
+        lock(&self.streams).insert(Arc::as_ptr(mailbox).addr(), Arc::clone(mailbox));
+        let registration = Registration { shared: Arc::clone(self), mailbox: Arc::clone(mailbox) };
+        (!self.stopping.load(Ordering::SeqCst)).then_some(registration)
+    }
+
+    /// Counts and logs an event of a core.
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Created { .. } => {
+                self.allocations.fetch_add(1, Ordering::Relaxed);
+            }
+            Event::Deleted { .. } => {
+                let less = |count: usize| count.checked_sub(1);
+                let _ = self.allocations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            }
+            _ => {}
+        }
+        forward::log(event);
+    }
 }
 
-/// The source address of the default route of each family, if there is one: what a LAN reaches us on.
-pub fn default_route_addresses() -> Vec<IpAddr> {
-    todo!("N")
+/// Keeps a stream listed while its task lives.
+struct Registration {
+    shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        lock(&self.shared.streams).remove(&Arc::as_ptr(&self.mailbox).addr());
+    }
+}
+
+/// Asks the kernel what it can do, and logs it.
+fn probe(socket: std::os::fd::BorrowedFd<'_>) -> bool {
+    let gso = sys::supports_gso(socket);
+    let gro = sys::enable_gro(socket).is_ok();
+    tracing::info!(gso, gro, "UDP batching of this kernel");
+    gso
+}
+
+/// The relay's part of the configuration, with what only the shell knows: our own addresses and service ports.
+fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
+    let config = setup.config;
+    let bound = udp_addresses.iter().chain(&setup.tcp_addresses);
+    let public = config.public_ips.iter().map(|rule| rule.public);
+    let mut own_ips = interface_addresses();
+    own_ips.extend(bound.clone().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()));
+    own_ips.extend(public.chain(config.relay_ips.iter().copied()));
+    own_ips.sort_unstable();
+    own_ips.dedup();
+    let mut service_ports: Vec<u16> = bound.map(SocketAddr::port).collect();
+    service_ports.sort_unstable();
+    service_ports.dedup();
+    Settings {
+        realm: config.realm.clone(),
+        software: concat!("relais ", env!("CARGO_PKG_VERSION")).into(),
+        turn_secrets: setup.turn_secrets.clone(),
+        users: config.users.clone(),
+        nonce_secrets: vec![setup.nonce_secret.clone()],
+        own_ips,
+        service_ports,
+        public_ips: config.public_ips.clone(),
+        allow_peers: config.allow_peers.clone(),
+        deny_peers: config.deny_peers.clone(),
+        permissions: config.limits.permissions,
+        channels: config.limits.channels,
+        legacy_channels: config.legacy_channels,
+        strict_family: config.strict_family,
+        strict_expiry: config.strict_expiry,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Only whole values are stored under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -88,6 +88,7 @@ impl ToClient {
 
 /// What the shell must do next.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a reply kept inline costs no heap, and the queue is short")]
 pub enum Output {
     /// Send a control message to a client.
     ToClient { tuple: FiveTuple, bytes: ReplyBytes },

@@ -4,13 +4,33 @@
 //! next input*. The return value of [`Relay::handle_client`] and [`Relay::handle_peer`] is the hot path (where a
 //! payload goes, without copying it); everything else is queued as [`Output`].
 
+mod allocate;
+mod allocation;
+mod auth;
+mod binding;
 pub mod event;
+mod expiry;
+mod forward;
 pub mod framing;
+mod nonce;
+mod permit;
+mod policy;
+mod refresh;
+mod request;
+mod response;
 pub mod settings;
+pub mod stun;
+mod table;
 pub mod types;
 
-use std::net::SocketAddr;
+use std::collections::VecDeque;
 use std::sync::Arc;
+
+use auth::{Identity, Keychain};
+use policy::Policy;
+use response::{Asked, ErrorCode, Refusal, Seal};
+use stun::{Class, Message, TransactionId, method};
+use table::{State, Table};
 
 use crate::time::{Mono, Now};
 
@@ -20,15 +40,21 @@ pub use event::{
 pub use settings::Settings;
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
 
+/// Replies and notes queued between two drains; further ones are dropped. Lifecycle outputs are always kept: there are
+/// at most four for an allocation.
+const OUTPUT_LIMIT: usize = 1024;
+
 /// What every `Relay` of the process shares: settings compiled into policy, keys and user tables.
 pub struct Shared {
     settings: Settings,
+    keychain: Keychain,
+    policy: Policy,
 }
 
 impl Shared {
     /// Compiles `settings`.
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self { keychain: Keychain::new(&settings), policy: Policy::new(&settings), settings }
     }
 
     /// The settings it was made from.
@@ -40,71 +66,227 @@ impl Shared {
 /// One STUN/TURN server core: all clients of a shard, or the one client of a stream.
 pub struct Relay {
     shared: Arc<Shared>,
+    table: Table,
+    outputs: VecDeque<Output>,
+    seed: u64,
+    rng: Rng,
+}
+
+/// An authenticated request on its way through its procedure.
+struct Exchange<'m> {
+    now: Now,
+    tuple: &'m FiveTuple,
+    message: &'m Message<'m>,
+    identity: Identity<'m>,
+    asked: Asked,
 }
 
 impl Relay {
     /// A core without allocations. `seed` feeds transaction ids of indications and reservation tokens. Costs no heap
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
-        let _ = seed;
-        Self { shared }
+        Self { shared, table: Table::default(), outputs: VecDeque::new(), seed, rng: Rng { state: seed } }
     }
 
-    /// Replaces settings, keys and policy; live allocations stay.
+    /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
+    /// and their next request against the new secrets.
     pub fn set_shared(&mut self, shared: Arc<Shared>) {
         self.shared = shared;
+        for allocation in self.table.each_live() {
+            allocation.owner.forget_key();
+            allocation.apply(&self.shared.policy);
+        }
     }
 
     /// Takes one datagram (UDP) or one frame (stream, cut by `framing`) from a client. `Some` says where its payload
     /// goes; replies and everything else are drained with [`Relay::poll_output`].
     pub fn handle_client(&mut self, now: Now, tuple: &FiveTuple, datagram: &[u8]) -> Option<ToPeer> {
-        let _ = (now, tuple, datagram);
-        todo!("relay")
+        match datagram.first().map(|first| framing::FirstByte::of(*first)) {
+            Some(framing::FirstByte::ChannelData) => self.channel_data(now, tuple, datagram),
+            Some(framing::FirstByte::Stun) => self.message(now, tuple, datagram),
+            Some(framing::FirstByte::Other) | None => {
+                self.note_dropped(DropReason::Malformed);
+                None
+            }
+        }
     }
 
-    /// Takes a packet of `len` payload bytes that peer `from` sent to the relayed address `relay`. `Some` says to which
-    /// client it goes and what stands before it. `None`: dropped and counted.
-    pub fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, len: usize) -> Option<ToClient> {
-        let _ = (now, relay, from, len);
-        todo!("relay")
+    fn message(&mut self, now: Now, tuple: &FiveTuple, datagram: &[u8]) -> Option<ToPeer> {
+        let Ok(message) = Message::parse(datagram) else {
+            self.note_dropped(DropReason::Malformed);
+            return None;
+        };
+        match (message.class, message.method) {
+            (Class::Indication, method::SEND) => return self.send_indication(now, tuple, &message),
+            (Class::Indication, _) => self.note_dropped(DropReason::Indication),
+            (Class::Request, method::BINDING) => self.binding(tuple, &message),
+            (Class::Request, method::ALLOCATE | method::REFRESH | method::CREATE_PERMISSION | method::CHANNEL_BIND) => {
+                self.request(now, tuple, &message)
+            }
+            // RFC 8489 section 6.3: methods we do not know, and responses, get no answer.
+            (Class::Request | Class::Success | Class::Error, _) => self.note_dropped(DropReason::Malformed),
+        }
+        None
     }
 
-    /// The outcome of an [`OpenRelay`]: the bound address, or why not. Unknown ids answer with `CloseRelay`.
-    pub fn relay_opened(&mut self, now: Now, relay: RelayId, outcome: Result<SocketAddr, OpenError>) {
-        let _ = (now, relay, outcome);
-        todo!("relay")
+    fn request(&mut self, now: Now, tuple: &FiveTuple, message: &Message<'_>) {
+        // An allocation whose time is over is gone, even if the shell's timer is late.
+        let slot = self.table.find(tuple);
+        if let Some(slot) = slot.filter(|slot| self.table.is_due(*slot, now.mono)) {
+            self.expire(now, slot);
+        }
+        let asked = Asked::of(message);
+        let known = self.table.owner(tuple).and_then(|owner| owner.known());
+        let identity = match self.shared.keychain.authenticate(now, tuple, message, known) {
+            Ok(identity) => identity,
+            Err(code) => return self.challenge(now, tuple, &asked, code),
+        };
+        let exchange = Exchange { now, tuple, message, identity, asked };
+        let outcome = request::refuse_unknown(message).and_then(|()| match message.method {
+            method::ALLOCATE => self.allocate(&exchange),
+            method::REFRESH => self.refresh(&exchange).map(Some),
+            method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
+            _ => self.channel_bind(&exchange).map(Some),
+        });
+        let software = &self.shared.settings.software;
+        let seal = Some(Seal { integrity: identity.integrity, key: &identity.key, software });
+        let reply = match outcome {
+            Ok(None) => return,
+            Ok(Some(success)) => response::close(&asked, success, seal),
+            Err(refusal) => {
+                let reply = response::refusal(&asked, &refusal, seal);
+                self.note_refused(tuple, asked.method, refusal.code());
+                reply
+            }
+        };
+        self.reply(tuple, reply);
+    }
+
+    /// The slot of the sender's allocation: none is 437, somebody else's is 441 (RFC 8656 section 5).
+    fn owned(&mut self, exchange: &Exchange<'_>) -> Result<u32, Refusal> {
+        let slot = self.table.find(exchange.tuple).ok_or(ErrorCode::AllocationMismatch)?;
+        let allocation = self.table.at(slot).ok_or(ErrorCode::AllocationMismatch)?;
+        if !exchange.identity.subject.is(&allocation.owner.subject) {
+            return Err(ErrorCode::WrongCredentials.into());
+        }
+        allocation.owner.renew(&exchange.identity);
+        Ok(slot)
+    }
+
+    /// Refuses what is not authenticated: 401 and 438 with realm and nonce, 400 bare.
+    fn challenge(&mut self, now: Now, tuple: &FiveTuple, asked: &Asked, code: ErrorCode) {
+        self.note_refused(tuple, asked.method, code);
+        let reply = match code {
+            ErrorCode::Unauthenticated | ErrorCode::StaleNonce => {
+                let keychain = &self.shared.keychain;
+                let nonce = keychain.nonces.mint(now.unix, tuple.client);
+                response::challenge(asked, code, keychain.realm(), &nonce)
+            }
+            _ => response::refusal(asked, &code.into(), None),
+        };
+        self.reply(tuple, reply);
     }
 
     /// Ends every allocation of `subject` (its owner left, was kicked, or its token was revoked).
     pub fn revoke(&mut self, now: Now, subject: &str) {
-        let _ = (now, subject);
-        todo!("relay")
+        let slots = self.table.select(|state| match state {
+            State::Free => false,
+            State::Pending(pending) => *pending.owner.subject == *subject,
+            State::Live(allocation) => *allocation.owner.subject == *subject,
+        });
+        for slot in slots {
+            self.end(now, slot, EndReason::Revoked);
+        }
     }
 
     /// Ends every allocation: the client's stream closed, or the server stops.
     pub fn close(&mut self, now: Now) {
-        let _ = now;
-        todo!("relay")
+        for slot in self.table.select(|_| true) {
+            self.end(now, slot, EndReason::Closed);
+        }
     }
 
     /// Expires what is due.
     pub fn handle_timeout(&mut self, now: Now) {
-        let _ = now;
-        todo!("relay")
+        while let Some(slot) = self.table.due(now.mono) {
+            self.expire(now, slot);
+        }
+    }
+
+    fn expire(&mut self, now: Now, slot: u32) {
+        if matches!(self.table.state(slot), State::Pending(_)) {
+            return self.end(now, slot, EndReason::Expired);
+        }
+        for family in [Family::V4, Family::V6] {
+            if self.table.at(slot).is_some_and(|allocation| !allocation.is_live(family, now.mono)) {
+                self.end_family(slot, family, EndReason::Expired);
+            }
+        }
     }
 
     /// When `handle_timeout` is next due; `None` while nothing can expire.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        todo!("relay")
+        self.table.next_deadline()
     }
 
     /// The next output; drain to `None` after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!("relay")
+        let output = self.outputs.pop_front();
+        // A stream's core, with one allocation at most, keeps no memory for a queue that is rarely used.
+        if output.is_none() && self.table.live() <= 1 {
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     /// Live allocations.
     pub fn allocations(&self) -> usize {
-        todo!("relay")
+        self.table.live()
+    }
+
+    fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn push_bounded(&mut self, output: Output) {
+        if self.outputs.len() < OUTPUT_LIMIT {
+            self.outputs.push_back(output);
+        }
+    }
+
+    fn reply(&mut self, tuple: &FiveTuple, bytes: Option<ReplyBytes>) {
+        if let Some(bytes) = bytes {
+            self.push_bounded(Output::ToClient { tuple: *tuple, bytes });
+        }
+    }
+
+    fn note_dropped(&mut self, reason: DropReason) {
+        self.push_bounded(Output::Event(Event::Dropped(reason)));
+    }
+
+    fn note_refused(&mut self, tuple: &FiveTuple, method: u16, code: ErrorCode) {
+        self.push_bounded(Output::Event(Event::Refused { tuple: *tuple, method, code: code.number() }));
+    }
+}
+
+/// SplitMix64: transaction ids need to differ, not to be secret.
+struct Rng {
+    state: u64,
+}
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn transaction(&mut self) -> TransactionId {
+        let mut id = [0; 12];
+        id[..8].copy_from_slice(&self.next().to_be_bytes());
+        id[8..].copy_from_slice(&(self.next() as u32).to_be_bytes());
+        id
     }
 }

@@ -1,0 +1,92 @@
+//! The addresses of this host, and how each looks from outside.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use crate::config::PublicIp;
+
+/// The addresses of this host's interfaces (loopback included).
+pub fn interface_addresses() -> Vec<IpAddr> {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the addresses of the network interfaces could not be listed");
+        Vec::new()
+    });
+    let mut addresses: Vec<IpAddr> = interfaces.iter().map(if_addrs::Interface::ip).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// The source address of the default route of each family, if there is one: what a LAN reaches us on.
+pub fn default_route_addresses() -> Vec<IpAddr> {
+    // Connecting a UDP socket sends nothing: it only asks the routing table. Both targets are public unicast addresses,
+    // since a documentation prefix may have a route of its own.
+    let v4 = source_towards((Ipv4Addr::new(1, 1, 1, 1), 9).into());
+    let v6 = source_towards((Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111), 9).into());
+    v4.into_iter().chain(v6).collect()
+}
+
+fn source_towards(target: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(target).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified() && !ip.is_loopback() && !is_link_local(ip)).then_some(ip)
+}
+
+/// True for addresses that mean something on one link only.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+/// What `bound` is called outside: the public address of its 1:1 NAT, the rule of this very address before the general one.
+pub(super) fn advertised(public_ips: &[PublicIp], bound: SocketAddr) -> SocketAddr {
+    let same_family = |rule: &&PublicIp| rule.public.is_ipv4() == bound.is_ipv4();
+    let exact = public_ips.iter().filter(same_family).find(|rule| rule.bound == Some(bound.ip()));
+    let rule = exact.or_else(|| public_ips.iter().filter(same_family).find(|rule| rule.bound.is_none()));
+    SocketAddr::new(rule.map_or(bound.ip(), |rule| rule.public), bound.port())
+}
+
+/// An unpredictable number.
+pub(super) fn random() -> u32 {
+    let mut bytes = [0; 4];
+    fill_random(&mut bytes);
+    u32::from_ne_bytes(bytes)
+}
+
+/// An unpredictable seed.
+pub(super) fn random_seed() -> u64 {
+    let mut bytes = [0; 8];
+    fill_random(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+fn fill_random(bytes: &mut [u8]) {
+    // It fails only when the system has no random source at all; a service of secrets must not go on then.
+    aws_lc_rs::rand::fill(bytes).expect("the system's random source works");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_of_the_bound_address_comes_first() {
+        let rules = [
+            PublicIp { public: "203.0.113.1".parse().unwrap(), bound: None },
+            PublicIp { public: "203.0.113.2".parse().unwrap(), bound: Some("10.0.0.2".parse().unwrap()) },
+        ];
+        let seen = |bound: &str| advertised(&rules, bound.parse().unwrap()).to_string();
+        assert_eq!(seen("10.0.0.1:5000"), "203.0.113.1:5000");
+        assert_eq!(seen("10.0.0.2:5000"), "203.0.113.2:5000");
+        assert_eq!(seen("[fd00::1]:5000"), "[fd00::1]:5000");
+    }
+
+    #[test]
+    fn loopback_is_an_interface_address_but_no_default_route() {
+        assert!(interface_addresses().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert!(default_route_addresses().iter().all(|ip| !ip.is_loopback() && !ip.is_unspecified()));
+    }
+}

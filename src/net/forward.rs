@@ -1,0 +1,94 @@
+//! What shards and streams have in common: the way of a payload from a client to a peer, and what is told to the log.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::counters::Counters;
+use super::hairpin::{Cache, Directory, Outbox};
+use super::mailbox::Mailbox;
+use super::relay_socket::RelaySockets;
+use super::udp::{Path, Payload, SendQueue};
+use crate::relay::{Event, RelayId, Route, ToPeer};
+
+/// The tools of one thread for sending what clients send to peers.
+pub(super) struct Forwarder {
+    pub queue: SendQueue,
+    cache: Cache,
+    outbox: Outbox,
+}
+
+impl Forwarder {
+    pub(super) fn new(directory: Arc<Directory>, gso: bool) -> Self {
+        Self { queue: SendQueue::new(gso), cache: Cache::new(directory), outbox: Outbox::default() }
+    }
+
+    /// Sends a payload on its way: queued for the relay socket, or put into the outbox of its owner.
+    ///
+    /// `Some((relay, from))`: the peer is a relayed address of `own` itself, whose core takes it as a packet `from` there.
+    pub(super) fn send_to_peer<S: AsFd>(
+        &mut self,
+        to: &ToPeer,
+        (payload, bytes): (Payload, &[u8]),
+        sockets: &RelaySockets<S>,
+        own: &Arc<Mailbox>,
+        counters: &Counters,
+    ) -> Option<(RelayId, SocketAddr)> {
+        let (number, relay) = sockets.find(to.relay)?;
+        if let Route::Own { else_network } = to.route {
+            if let Some(entry) = self.cache.resolve(to.peer) {
+                if Arc::ptr_eq(&entry.mailbox, own) {
+                    counters.hairpins.add(1);
+                    return Some((entry.relay, relay.advertised));
+                }
+                self.outbox.push(&entry, relay.advertised, bytes, counters);
+                return None;
+            }
+            if !else_network {
+                counters.hairpin_unknown.add(1);
+                return None;
+            }
+        }
+        let path = Path { socket: number, to: to.peer, source: None };
+        if to.dont_fragment {
+            self.queue.push_unfragmented(path, payload);
+        } else {
+            self.queue.push(path, &[], payload, 0);
+        }
+        None
+    }
+
+    /// Hands over what other owners get: at the end of a turn.
+    pub(super) fn deliver(&mut self, counters: &Counters) {
+        self.outbox.deliver(counters);
+    }
+}
+
+/// Tells the log about an event. Client and peer addresses appear at debug level only.
+pub(super) fn log(event: &Event) {
+    match event {
+        Event::Created { relay, tuple, subject, relayed, lifetime } => {
+            let transport = tuple.transport.name();
+            tracing::info!(transport, %subject, lifetime, family = ?relay.family, "allocation created");
+            tracing::debug!(client = %tuple.client, server = %tuple.server, %relayed, "allocation created");
+        }
+        Event::Refreshed { relay, lifetime } => tracing::debug!(?relay, lifetime, "allocation refreshed"),
+        Event::Deleted { tuple, subject, reason, traffic, .. } => {
+            let transport = tuple.transport.name();
+            tracing::info!(
+                transport,
+                %subject,
+                ?reason,
+                to_peer_bytes = traffic.to_peer_bytes,
+                to_client_bytes = traffic.to_client_bytes,
+                "allocation ended"
+            );
+            tracing::debug!(client = %tuple.client, server = %tuple.server, "allocation ended");
+        }
+        Event::Refused { tuple, method, code } => {
+            tracing::debug!(client = %tuple.client, transport = tuple.transport.name(), method, code, "request refused");
+        }
+        Event::Dropped(reason) => tracing::trace!(?reason, "dropped"),
+        Event::PermissionDenied { relay, peer } => tracing::debug!(?relay, %peer, "permission denied"),
+    }
+}

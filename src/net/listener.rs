@@ -1,0 +1,101 @@
+//! The listening UDP sockets: one per address and shard, sharing ports by `SO_REUSEPORT`.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+use socket2::SockRef;
+
+use super::{StartError, holder, relay_socket, sys};
+use crate::config::Listen;
+
+/// A listening socket of one shard.
+pub(super) struct Listener {
+    pub socket: OwnedFd,
+    /// The bound address.
+    pub address: SocketAddr,
+    /// Bound to every address of its family: each datagram says where it was sent to, and answers leave from there.
+    pub wildcard: bool,
+}
+
+impl Listener {
+    /// The server's side of the 5-tuple of a datagram that came to `to`.
+    pub(super) fn server(&self, to: Option<IpAddr>) -> SocketAddr {
+        match to {
+            Some(ip) if self.wildcard => SocketAddr::new(ip, self.address.port()),
+            _ => self.address,
+        }
+    }
+}
+
+/// Binds every address once per shard; the result has one list per shard, all in the same order.
+///
+/// A default address whose family this host lacks is a warning; whatever else fails stops the start.
+pub(super) fn bind_all(listen: &Listen, shards: usize) -> Result<Vec<Vec<Listener>>, StartError> {
+    let mut lists: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    for &address in &listen.addresses {
+        match bind_group(address, shards) {
+            Ok(group) => {
+                for (list, listener) in lists.iter_mut().zip(group) {
+                    list.push(listener);
+                }
+            }
+            Err(error) if !listen.explicit && is_family_missing(&error) => {
+                tracing::warn!(%address, %error, "not listening there: this host lacks the address family");
+            }
+            Err(error) => return Err(start_error(address, &error)),
+        }
+    }
+    Ok(lists)
+}
+
+/// Binds `address` once per shard. For port 0 the first socket picks, the others join it.
+fn bind_group(address: SocketAddr, shards: usize) -> io::Result<Vec<Listener>> {
+    let mut group: Vec<Listener> = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let target = group.first().map_or(address, |first| first.address);
+        let socket = relay_socket::open(target)?;
+        // The first one binds alone, so that a port another process shares is found out as well.
+        if !group.is_empty() {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&target.into())?;
+        if shards > 1 && group.is_empty() {
+            socket.set_reuse_port(true)?;
+        }
+        let wildcard = target.ip().is_unspecified();
+        if wildcard {
+            sys::enable_packet_info(socket.as_fd(), target.is_ipv6())?;
+        }
+        let bound = socket.local_addr()?.as_socket().unwrap_or(target);
+        group.push(Listener { socket: socket.into(), address: bound, wildcard });
+    }
+    if let Some(first) = group.first() {
+        log_buffers(first);
+    }
+    Ok(group)
+}
+
+fn log_buffers(listener: &Listener) {
+    let socket = SockRef::from(&listener.socket);
+    // The kernel counts its own overhead and reports twice what it grants.
+    let receive = socket.recv_buffer_size().unwrap_or(0) / 2;
+    let send = socket.send_buffer_size().unwrap_or(0) / 2;
+    tracing::info!(address = %listener.address, receive, send, "UDP socket buffers granted, in bytes");
+}
+
+fn is_family_missing(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
+}
+
+fn start_error(address: SocketAddr, error: &io::Error) -> StartError {
+    let in_use = error.kind() == io::ErrorKind::AddrInUse;
+    let reason = match (error.kind(), holder::holder(address, "UDP")) {
+        (io::ErrorKind::AddrInUse, Some(holder)) => format!("already in use by {holder}"),
+        (io::ErrorKind::AddrInUse, None) => "already in use".into(),
+        (io::ErrorKind::AddrNotAvailable, _) => "no interface of this host has that address".into(),
+        (io::ErrorKind::PermissionDenied, _) => "not permitted (ports below 1024 need CAP_NET_BIND_SERVICE)".into(),
+        _ => error.to_string(),
+    };
+    StartError { address, in_use, reason }
+}

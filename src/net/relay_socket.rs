@@ -1,0 +1,125 @@
+//! Relay sockets: how they are opened, and the set that one shard or stream owns.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustc_hash::FxHashMap;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::grants::Lease;
+use super::hairpin::Listing;
+use super::sys;
+use crate::relay::{Family, RelayId};
+
+/// Socket buffers asked for: bursts of video must not be lost while another socket has its turn.
+const BUFFER: usize = 4 << 20;
+
+/// Opens a UDP socket on `address`, ready for the packet path: not blocking, one family, large buffers, fragmentation
+/// allowed (RFC 8656 section 15: DF is not set unless asked for), receive coalescing where the kernel has it.
+pub(super) fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = open(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// As [`bind`], before the binding.
+pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if sys::force_buffers(socket.as_fd(), BUFFER).is_err() {
+        // The system's limit applies; what it grants is logged once at start.
+        socket.set_recv_buffer_size(BUFFER)?;
+        socket.set_send_buffer_size(BUFFER)?;
+    }
+    sys::set_dont_fragment(socket.as_fd(), address.is_ipv6(), false)?;
+    // Without GRO every datagram comes alone: slower, never wrong.
+    let _ = sys::enable_gro(socket.as_fd());
+    Ok(socket)
+}
+
+/// A live relayed address.
+pub(super) struct RelaySocket<S> {
+    pub id: RelayId,
+    pub socket: S,
+    /// What peers see as the source of its packets.
+    pub advertised: SocketAddr,
+    // Held for their drop: the address leaves the directory before its port is given back.
+    _listing: Listing,
+    _lease: Lease,
+}
+
+impl<S> RelaySocket<S> {
+    pub(super) fn new(id: RelayId, socket: S, advertised: SocketAddr, listing: Listing, lease: Lease) -> Self {
+        Self { id, socket, advertised, _listing: listing, _lease: lease }
+    }
+}
+
+/// The relay sockets of one owner, numbered densely; a number is re-used only after its socket is closed.
+pub(super) struct RelaySockets<S> {
+    slots: Vec<Option<RelaySocket<S>>>,
+    free: Vec<u32>,
+    numbers: FxHashMap<RelayId, u32>,
+}
+
+impl<S> Default for RelaySockets<S> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), numbers: FxHashMap::default() }
+    }
+}
+
+impl<S: AsFd> RelaySockets<S> {
+    /// Adds a socket and returns its number.
+    pub(super) fn insert(&mut self, relay: RelaySocket<S>) -> u32 {
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        self.numbers.insert(relay.id, number);
+        if let Some(slot) = self.slots.get_mut(number as usize) {
+            *slot = Some(relay);
+        }
+        number
+    }
+
+    /// Closes the socket of `id`.
+    pub(super) fn remove(&mut self, id: RelayId) {
+        if let Some(number) = self.numbers.remove(&id)
+            && let Some(slot) = self.slots.get_mut(number as usize)
+        {
+            *slot = None;
+            self.free.push(number);
+        }
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&RelaySocket<S>> {
+        self.slots.get(number as usize)?.as_ref()
+    }
+
+    /// Number and socket of `id`.
+    pub(super) fn find(&self, id: RelayId) -> Option<(u32, &RelaySocket<S>)> {
+        let number = *self.numbers.get(&id)?;
+        Some((number, self.get(number)?))
+    }
+
+    /// The descriptor of a number.
+    pub(super) fn descriptor(&self, number: u32) -> Option<BorrowedFd<'_>> {
+        self.get(number).map(|relay| relay.socket.as_fd())
+    }
+
+    /// True when the allocation of `id` has a relayed address of the other family already.
+    pub(super) fn has_other_family(&self, id: RelayId) -> bool {
+        let family = match id.family {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        };
+        self.numbers.contains_key(&RelayId { family, ..id })
+    }
+
+    /// One past the highest number in use.
+    pub(super) fn end(&self) -> u32 {
+        self.slots.len() as u32
+    }
+}

@@ -1,0 +1,321 @@
+//! One UDP thread: its listening sockets, its relay sockets, its `Relay`, one readiness loop. Nothing is shared on the
+//! packet path.
+//!
+//! A turn: wait, take the mail, receive one bounded batch per ready socket, run what is due, send everything, and only
+//! then re-use the receive buffers that the sent packets lie in.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use super::counters::Counters;
+use super::forward::Forwarder;
+use super::listener::Listener;
+use super::mailbox::{Bell, Mailbox, Order, Packets};
+use super::relay_socket::{RelaySocket, RelaySockets};
+use super::sys::{Poller, RECEIVE_BATCH};
+use super::udp::{Arena, Path, Payload, Region};
+use super::{Shared, addresses};
+use crate::clock;
+use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Transport};
+use crate::time::Now;
+
+/// Receive buffers of a shard: what can arrive in one turn before a flush (4 MiB of address space, touched as needed).
+const BUFFERS: usize = 64;
+/// Batches a listener may fill in one go: it carries all clients, a relay socket only one.
+const LISTENER_BATCHES: usize = 4;
+/// Relay sockets served before the listeners have another turn within the same wait.
+const RELAYS_PER_TURN: usize = 16;
+/// Wake up this often while port reservations wait to expire, in milliseconds.
+const RESERVATION_TICK: i32 = 1_000;
+
+/// Socket numbers of listeners have this bit; relay sockets are numbered from 0.
+const LISTENER: u32 = 1 << 31;
+const MAIL: u64 = u64::MAX;
+
+/// One UDP thread's state.
+pub(super) struct Shard {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    relay: Relay,
+    listeners: Vec<Listener>,
+    sockets: RelaySockets<OwnedFd>,
+    mailbox: Arc<Mailbox>,
+    forwarder: Forwarder,
+    poller: Poller,
+    inbox: Packets,
+    opening: VecDeque<OpenRelay>,
+    /// Closed at the next flush: queued packets still name their numbers.
+    closing: Vec<RelayId>,
+}
+
+impl Shard {
+    /// Watches the listeners and the mailbox, whose bell must be one for threads.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        counters: Arc<Counters>,
+        listeners: Vec<Listener>,
+        mailbox: Arc<Mailbox>,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        for (index, listener) in listeners.iter().enumerate() {
+            poller.add(listener.socket.as_fd(), u64::from(LISTENER | index as u32))?;
+        }
+        if let Bell::Thread(wake_up) = mailbox.bell() {
+            poller.add(wake_up.as_fd(), MAIL)?;
+        }
+        Ok(Self {
+            relay: Relay::new(Arc::clone(&shared.relay), addresses::random_seed()),
+            forwarder: Forwarder::new(Arc::clone(&shared.directory), shared.gso),
+            shared,
+            counters,
+            listeners,
+            sockets: RelaySockets::default(),
+            mailbox,
+            poller,
+            inbox: Packets::default(),
+            opening: VecDeque::new(),
+            closing: Vec::new(),
+        })
+    }
+
+    /// Runs until ordered to stop.
+    pub(super) fn run(mut self) {
+        let mut arena = Arena::new(BUFFERS);
+        let mut ready = Vec::new();
+        let mut orders = Vec::new();
+        loop {
+            let timeout = self.timeout(clock::now());
+            if let Err(error) = self.poller.wait(timeout, &mut ready)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(%error, "waiting for sockets failed");
+            }
+            let now = clock::now();
+            if ready.contains(&MAIL) {
+                self.take_mail(now, &arena, &mut orders);
+            }
+            if orders.drain(..).any(|order| self.obey(now, &order)) {
+                break;
+            }
+            self.serve(now, &ready, &mut arena);
+            if self.relay.poll_timeout().is_some_and(|due| due <= now.mono) {
+                self.relay.handle_timeout(now);
+                self.drain(now);
+            }
+            self.shared.grants.forget(now);
+            self.flush(&arena);
+            arena.reset();
+        }
+        self.mailbox.close();
+        self.relay.close(clock::now());
+        self.drain(clock::now());
+        self.flush(&arena);
+    }
+
+    /// Milliseconds until something is due; -1 for never.
+    fn timeout(&self, now: Now) -> i32 {
+        let due = self.relay.poll_timeout().map(|due| (due - now.mono).as_millis().min(60_000) as i32);
+        let tick = self.shared.grants.has_reservations().then_some(RESERVATION_TICK);
+        due.into_iter().chain(tick).min().unwrap_or(-1)
+    }
+
+    /// One batch for every ready socket, the listeners in between.
+    fn serve(&mut self, now: Now, ready: &[u64], arena: &mut Arena) {
+        let mut since_listeners = 0;
+        for &token in ready {
+            let Ok(number) = u32::try_from(token) else { continue };
+            if number & LISTENER != 0 {
+                self.receive_clients(now, (number & !LISTENER) as usize, arena);
+                continue;
+            }
+            self.receive_peers(now, number, arena);
+            since_listeners += 1;
+            if since_listeners == RELAYS_PER_TURN {
+                since_listeners = 0;
+                for index in 0..self.listeners.len() {
+                    self.receive_clients(now, index, arena);
+                }
+            }
+        }
+    }
+
+    fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena) {
+        for _ in 0..LISTENER_BATCHES {
+            self.make_room(arena);
+            let Some(listener) = self.listeners.get(index) else { return };
+            let received = arena.receive(listener.socket.as_fd());
+            let Some(count) = count_received(&received, &self.counters) else { return };
+            let mut datagrams = 0;
+            for datagram in arena.datagrams() {
+                datagrams += 1;
+                let Some(listener) = self.listeners.get(index) else { return };
+                let server = listener.server(datagram.to);
+                let tuple = FiveTuple { client: datagram.from, server, transport: Transport::Udp };
+                self.handle_client(now, &tuple, arena.bytes(), datagram.start, datagram.len);
+            }
+            self.counters.received.add(datagrams);
+            if count < RECEIVE_BATCH {
+                return;
+            }
+        }
+    }
+
+    fn handle_client(&mut self, now: Now, tuple: &FiveTuple, input: &[u8], start: usize, len: usize) {
+        let Some(datagram) = input.get(start..start + len) else { return };
+        let to = self.relay.handle_client(now, tuple, datagram);
+        self.drain(now);
+        let Some(to) = to else { return };
+        let Some(bytes) = datagram.get(to.start..to.start + to.len) else { return };
+        let payload = Payload { region: Region::Input, start: start + to.start, len: to.len };
+        let local = self.forwarder.send_to_peer(&to, (payload, bytes), &self.sockets, &self.mailbox, &self.counters);
+        if let Some((relay, from)) = local {
+            self.handle_peer(now, relay, from, payload);
+        }
+    }
+
+    fn receive_peers(&mut self, now: Now, number: u32, arena: &mut Arena) {
+        self.make_room(arena);
+        let Some(relay) = self.sockets.get(number) else { return };
+        let id = relay.id;
+        let received = arena.receive(relay.socket.as_fd());
+        if count_received(&received, &self.counters).is_none() {
+            return;
+        }
+        let mut datagrams = 0;
+        for datagram in arena.datagrams() {
+            datagrams += 1;
+            let payload = Payload { region: Region::Input, start: datagram.start, len: datagram.len };
+            self.handle_peer(now, id, datagram.from, payload);
+        }
+        self.counters.received.add(datagrams);
+    }
+
+    fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, payload: Payload) {
+        let to = self.relay.handle_peer(now, relay, from, payload.len);
+        self.drain(now);
+        if let Some(to) = to
+            && let Some(path) = path_to(&self.listeners, &to.tuple)
+        {
+            self.forwarder.queue.push(path, to.head(), payload, to.padding);
+        }
+    }
+
+    /// Takes packets that other owners handed over, and orders.
+    fn take_mail(&mut self, now: Now, arena: &Arena, orders: &mut Vec<Order>) {
+        if let Bell::Thread(wake_up) = self.mailbox.bell() {
+            wake_up.clear();
+        }
+        self.mailbox.collect(&mut self.inbox, orders);
+        for index in 0..self.inbox.items.len() {
+            let Some(item) = self.inbox.items.get(index).copied() else { return };
+            let payload = Payload { region: Region::Inbox, start: item.start, len: item.len };
+            self.handle_peer(now, item.relay, item.from, payload);
+            if self.forwarder.queue.is_full() {
+                self.flush(arena);
+            }
+        }
+    }
+
+    /// Carries out an order; true when it is to stop.
+    fn obey(&mut self, now: Now, order: &Order) -> bool {
+        match order {
+            Order::Revoke(subject) => {
+                self.relay.revoke(now, subject);
+                self.drain(now);
+                false
+            }
+            Order::Stop => true,
+        }
+    }
+
+    /// Carries out what the core asks for, until it asks nothing more.
+    fn drain(&mut self, now: Now) {
+        loop {
+            while let Some(output) = self.relay.poll_output() {
+                match output {
+                    Output::ToClient { tuple, bytes } => {
+                        if let Some(path) = path_to(&self.listeners, &tuple) {
+                            self.forwarder.queue.push_copy(path, &bytes);
+                        }
+                    }
+                    Output::OpenRelay(open) => self.opening.push_back(open),
+                    Output::CloseRelay(id) => self.closing.push(id),
+                    Output::Event(event) => self.shared.note(&event),
+                }
+            }
+            let Some(open) = self.opening.pop_front() else { return };
+            let outcome = self.open(now, &open);
+            self.relay.relay_opened(now, open.relay, outcome);
+        }
+    }
+
+    fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
+        let granted = self.shared.grants.open(now, open, self.sockets.has_other_family(open.relay))?;
+        let (bound, advertised) = (granted.bound, granted.advertised);
+        let listing = self.shared.directory.list(bound, advertised, open.relay, Arc::clone(&self.mailbox));
+        let relay = RelaySocket::new(open.relay, granted.socket, advertised, listing, granted.lease);
+        let number = self.sockets.insert(relay);
+        let watched = self.sockets.descriptor(number).map(|socket| self.poller.add(socket, u64::from(number)));
+        if let Some(Err(error)) = watched {
+            tracing::warn!(%error, "a relay socket could not be watched");
+            self.closing.push(open.relay);
+            return Err(OpenError::Capacity);
+        }
+        Ok(bound)
+    }
+
+    /// Flushes when the next batch might not find room.
+    fn make_room(&mut self, arena: &mut Arena) {
+        if arena.is_full() || self.forwarder.queue.is_full() {
+            self.flush(arena);
+            arena.reset();
+        }
+    }
+
+    /// Sends what is queued, then closes what is to be closed.
+    fn flush(&mut self, arena: &Arena) {
+        let (listeners, sockets) = (&self.listeners, &self.sockets);
+        let descriptor = |number: u32| {
+            if number & LISTENER == 0 {
+                return sockets.descriptor(number);
+            }
+            listeners.get((number & !LISTENER) as usize).map(|listener| listener.socket.as_fd())
+        };
+        self.forwarder.queue.flush(arena.bytes(), &self.inbox.bytes, descriptor, &self.counters);
+        self.forwarder.deliver(&self.counters);
+        for id in self.closing.drain(..) {
+            self.sockets.remove(id);
+        }
+    }
+}
+
+/// How to answer the client of `tuple`: by the listener it came to, from the address it asked.
+fn path_to(listeners: &[Listener], tuple: &FiveTuple) -> Option<Path> {
+    let index = listeners.iter().position(|listener| {
+        listener.address == tuple.server
+            || (listener.wildcard
+                && listener.address.port() == tuple.server.port()
+                && listener.address.is_ipv4() == tuple.server.is_ipv4())
+    })?;
+    let source = listeners.get(index).filter(|listener| listener.wildcard).map(|_| tuple.server.ip());
+    Some(Path { socket: LISTENER | index as u32, to: tuple.client, source })
+}
+
+/// Counts a receive call. `None`: nothing came. An error never ends the loop: the socket is read again when it is ready.
+fn count_received(received: &io::Result<usize>, counters: &Counters) -> Option<usize> {
+    match received {
+        Ok(count) => {
+            counters.receive_calls.add(1);
+            Some(*count)
+        }
+        Err(error) => {
+            if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+                counters.receive_errors.add(1);
+            }
+            None
+        }
+    }
+}

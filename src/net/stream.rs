@@ -1,0 +1,392 @@
+//! A TCP or TLS client: one task with a `Relay` of its own.
+//!
+//! The task is one poll function that looks at everything the client has (its stream, its relay sockets, its mailbox,
+//! its timer), with bounded work per turn. Buffers belong to a worker borrowed for the turn, so that an idle connection
+//! holds no more than its own state.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::backlog::Backlog;
+use super::mailbox::{Bell, Mailbox, Order};
+use super::relay_socket::{RelaySocket, RelaySockets};
+use super::udp::{Payload, Region};
+use super::worker::{Out, Worker};
+use super::{Shared, addresses, sys};
+use crate::clock;
+use crate::relay::framing;
+use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId};
+use crate::time::{Mono, Now};
+
+/// A client without an allocation may stay silent this long.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long a closing connection may take to accept what it is still owed.
+const LINGER: Duration = Duration::from_secs(3);
+/// Bytes a client may still send while its connection closes.
+const DISCARD: usize = 1 << 20;
+/// Batches received from one relay socket before the rest of the connection has its turn.
+const RELAY_BATCHES: usize = 4;
+/// A buffer for a partial frame larger than this is given back once it is empty.
+const KEPT_PARTIAL: usize = 2_048;
+
+/// Serves STUN/TURN on `stream` until either side ends it.
+pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, tuple: FiveTuple, first: &[u8])
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mailbox = Arc::new(Mailbox::new(Bell::Task(futures_util::task::AtomicWaker::new())));
+    let Some(_registration) = shared.register(&mailbox) else { return };
+    let now = clock::now();
+    let mut client = Client {
+        relay: Relay::new(Arc::clone(&shared.relay), addresses::random_seed()),
+        shared,
+        stream,
+        tuple,
+        sockets: RelaySockets::default(),
+        mailbox,
+        partial: first.to_vec(),
+        fresh: !first.is_empty(),
+        backlog: Backlog::default(),
+        timer: Box::pin(tokio::time::sleep(IDLE)),
+        timer_due: now.mono + IDLE,
+        heard: now.mono,
+        closing: None,
+        opening: VecDeque::new(),
+        released: Vec::new(),
+        shut: false,
+        discarded: 0,
+    };
+    poll_fn(|cx| client.poll(cx)).await;
+}
+
+struct Client<S> {
+    shared: Arc<Shared>,
+    stream: S,
+    tuple: FiveTuple,
+    relay: Relay,
+    sockets: RelaySockets<AsyncFd<OwnedFd>>,
+    mailbox: Arc<Mailbox>,
+    /// The start of a frame whose rest has not come yet.
+    partial: Vec<u8>,
+    /// `partial` holds bytes that nobody has looked at.
+    fresh: bool,
+    backlog: Backlog,
+    timer: Pin<Box<Sleep>>,
+    timer_due: Mono,
+    /// When the client last sent something.
+    heard: Mono,
+    /// The connection takes no more input and ends when its last replies are written, at that moment at the latest.
+    closing: Option<Mono>,
+    opening: VecDeque<OpenRelay>,
+    /// Closed after the next flush: queued packets still name their numbers.
+    released: Vec<RelayId>,
+    /// Our side of the stream is shut down.
+    shut: bool,
+    discarded: usize,
+}
+
+impl<S> Drop for Client<S> {
+    fn drop(&mut self) {
+        // Also when the task is dropped in the middle: ports and quota must come back, and the log must say so.
+        self.mailbox.close();
+        self.relay.close(clock::now());
+        while let Some(output) = self.relay.poll_output() {
+            if let Output::Event(event) = output {
+                self.shared.note(&event);
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = Arc::clone(&self.shared);
+        let mut worker = shared.workers.borrow();
+        self.turn(cx, &mut worker)
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
+        let now = clock::now();
+        if let Bell::Task(waker) = self.mailbox.bell() {
+            waker.register(cx.waker());
+        }
+        self.take_mail(now, worker);
+        let mut more = false;
+        if self.closing.is_none() {
+            more |= self.read(cx, now, worker);
+        }
+        if self.closing.is_none() {
+            more |= self.receive_peers(cx, now, worker);
+        }
+        self.tick(now, &mut worker.out);
+        self.release();
+        worker.out.forwarder.deliver(&self.shared.stream_counters);
+        let written = self.backlog.write(cx, &mut self.stream, &mut worker.out.frames, &mut worker.gather, now.mono);
+        if let Err(error) = written {
+            tracing::debug!(client = %self.tuple.client, %error, "stream client lost");
+            return Poll::Ready(());
+        }
+        self.shared.stream_counters.stream_backlog.add(std::mem::take(&mut self.backlog.dropped));
+        if self.closing.is_some() && self.backlog.is_empty() {
+            return self.shut_down(cx, now, &mut worker.input);
+        }
+        if more {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.wait(cx, now)
+    }
+
+    /// Says goodbye, and reads on until the client has done so too: closing with unread input would make the kernel
+    /// reset the connection, and the last replies with it.
+    fn shut_down(&mut self, cx: &mut Context<'_>, now: Now, scratch: &mut [u8]) -> Poll<()> {
+        if !self.shut && Pin::new(&mut self.stream).poll_shutdown(cx).is_pending() {
+            return self.wait(cx, now);
+        }
+        self.shut = true;
+        while self.discarded < DISCARD {
+            let mut buffer = ReadBuf::new(scratch);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => self.discarded += buffer.filled().len(),
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.wait(cx, now),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Arms the timer for what is due next. Ready when the time to close is over.
+    fn wait(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
+        let idle = (self.relay.allocations() == 0).then(|| self.heard + IDLE);
+        let due = match self.closing {
+            Some(until) => Some(until),
+            None => self.relay.poll_timeout().into_iter().chain(idle).min(),
+        };
+        let Some(due) = due else { return Poll::Pending };
+        if self.closing.is_some_and(|until| until <= now.mono) {
+            return Poll::Ready(());
+        }
+        if due != self.timer_due {
+            self.timer_due = due;
+            self.timer.as_mut().reset(Instant::now() + (due - now.mono));
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            // It is looked at in the next turn; a timer that has fired must be armed again.
+            self.timer_due = Mono(u64::MAX);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Takes packets that other owners handed over, and orders.
+    fn take_mail(&mut self, now: Now, worker: &mut Worker) {
+        let mut inbox = std::mem::take(&mut worker.inbox);
+        let mut orders = Vec::new();
+        self.mailbox.collect(&mut inbox, &mut orders);
+        for item in &inbox.items {
+            let payload = inbox.bytes.get(item.start..item.start + item.len).unwrap_or_default();
+            self.handle_peer(now, item.relay, item.from, payload, &mut worker.out);
+        }
+        worker.inbox = inbox;
+        for order in orders {
+            match order {
+                Order::Revoke(subject) => self.relay.revoke(now, &subject),
+                Order::Stop => self.close(now, &mut worker.out),
+            }
+            self.drain(now, &mut worker.out);
+        }
+    }
+
+    /// Reads what has come and handles every whole frame. True when more may be waiting.
+    fn read(&mut self, cx: &mut Context<'_>, now: Now, worker: &mut Worker) -> bool {
+        worker.size_input(self.partial.len());
+        let Worker { input, out, .. } = worker;
+        let mut len = self.partial.len();
+        input[..len].copy_from_slice(&self.partial);
+        let mut progress = std::mem::take(&mut self.fresh);
+        let mut ended = false;
+        let mut pending = false;
+        while len < input.len() && !ended && !pending {
+            let mut buffer = ReadBuf::new(&mut input[len..]);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    len += buffer.filled().len();
+                    progress = true;
+                }
+                Poll::Ready(_) => ended = true,
+                Poll::Pending => pending = true,
+            }
+        }
+        if progress {
+            self.heard = now.mono;
+            let used = self.handle_frames(now, &input[..len], out);
+            self.partial.clear();
+            self.partial.extend_from_slice(&input[used..len]);
+            if self.partial.is_empty() && self.partial.capacity() > KEPT_PARTIAL {
+                self.partial = Vec::new();
+            }
+        }
+        if ended {
+            self.close(now, out);
+        }
+        !pending && !ended
+    }
+
+    /// Handles the frames at the start of `input` and returns how many bytes they take.
+    fn handle_frames(&mut self, now: Now, input: &[u8], out: &mut Out) -> usize {
+        let mut start = 0;
+        while let Some(rest) = input.get(start..).filter(|rest| !rest.is_empty()) {
+            let (frame, advance) = match framing::next_frame(rest) {
+                Ok(Some((frame, advance))) if advance <= rest.len() && advance > 0 => (frame, advance),
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(client = %self.tuple.client, %error, "stream client sent garbage");
+                    self.close(now, out);
+                    start = input.len();
+                    break;
+                }
+            };
+            self.handle_client(now, input, start, frame, out);
+            start += advance;
+            if out.forwarder.queue.is_full() {
+                self.flush(input, out);
+            }
+        }
+        self.flush(input, out);
+        start
+    }
+
+    fn handle_client(&mut self, now: Now, input: &[u8], start: usize, len: usize, out: &mut Out) {
+        let Some(frame) = input.get(start..start + len) else { return };
+        let to = self.relay.handle_client(now, &self.tuple, frame);
+        self.drain(now, out);
+        let Some(to) = to else { return };
+        let Some(bytes) = frame.get(to.start..to.start + to.len) else { return };
+        let payload = Payload { region: Region::Input, start: start + to.start, len: to.len };
+        let counters = &self.shared.stream_counters;
+        let local = out.forwarder.send_to_peer(&to, (payload, bytes), &self.sockets, &self.mailbox, counters);
+        if let Some((relay, from)) = local {
+            self.handle_peer(now, relay, from, bytes, out);
+        }
+    }
+
+    /// Receives from the relay sockets. True when more may be waiting.
+    fn receive_peers(&mut self, cx: &mut Context<'_>, now: Now, worker: &mut Worker) -> bool {
+        let mut more = false;
+        for number in 0..self.sockets.end() {
+            more |= self.receive_peer(cx, now, number, worker);
+        }
+        more
+    }
+
+    fn receive_peer(&mut self, cx: &mut Context<'_>, now: Now, number: u32, worker: &mut Worker) -> bool {
+        let mut batches = 0;
+        while batches < RELAY_BATCHES {
+            let Some(relay) = self.sockets.get(number) else { return false };
+            let id = relay.id;
+            let Poll::Ready(Ok(mut guard)) = relay.socket.poll_read_ready(cx) else { return false };
+            let Worker { arena, out, .. } = &mut *worker;
+            match guard.try_io(|socket| arena.receive(socket.as_fd())) {
+                Ok(Ok(_)) => {
+                    batches += 1;
+                    self.shared.stream_counters.receive_calls.add(1);
+                    for datagram in arena.datagrams() {
+                        self.shared.stream_counters.received.add(1);
+                        let payload = arena.bytes().get(datagram.start..datagram.start + datagram.len);
+                        self.handle_peer(now, id, datagram.from, payload.unwrap_or_default(), out);
+                    }
+                }
+                Ok(Err(_)) => {
+                    // An error never ends the loop; the next turn reads again.
+                    batches += 1;
+                    self.shared.stream_counters.receive_errors.add(1);
+                }
+                // Not readable after all: poll again, which remembers this task.
+                Err(_) => {}
+            }
+            arena.reset();
+        }
+        true
+    }
+
+    fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, payload: &[u8], out: &mut Out) {
+        let to = self.relay.handle_peer(now, relay, from, payload.len());
+        if let Some(to) = to {
+            out.frames.push_media(to.head(), payload, to.padding);
+        }
+        self.drain(now, out);
+    }
+
+    /// Runs what is due.
+    fn tick(&mut self, now: Now, out: &mut Out) {
+        if self.relay.poll_timeout().is_some_and(|due| due <= now.mono) {
+            self.relay.handle_timeout(now);
+            self.drain(now, out);
+        }
+        if self.closing.is_none() && self.relay.allocations() == 0 && now.mono >= self.heard + IDLE {
+            self.close(now, out);
+        }
+    }
+
+    /// Ends the allocation and takes no more input; what is owed to the client is still written.
+    fn close(&mut self, now: Now, out: &mut Out) {
+        if self.closing.is_none() {
+            self.closing = Some(now.mono + LINGER);
+            self.relay.close(now);
+            self.drain(now, out);
+        }
+    }
+
+    /// Carries out what the core asks for, until it asks nothing more.
+    fn drain(&mut self, now: Now, out: &mut Out) {
+        loop {
+            while let Some(output) = self.relay.poll_output() {
+                match output {
+                    Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
+                    Output::OpenRelay(open) => self.opening.push_back(open),
+                    Output::CloseRelay(id) => self.released.push(id),
+                    Output::Event(event) => self.shared.note(&event),
+                }
+            }
+            let Some(open) = self.opening.pop_front() else { return };
+            let outcome = self.open(now, &open);
+            self.relay.relay_opened(now, open.relay, outcome);
+        }
+    }
+
+    fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
+        let granted = self.shared.grants.open(now, open, self.sockets.has_other_family(open.relay))?;
+        let (bound, advertised) = (granted.bound, granted.advertised);
+        let socket = sys::watch_input(granted.socket).map_err(|error| {
+            tracing::warn!(%error, "a relay socket could not be watched");
+            OpenError::Capacity
+        })?;
+        let listing = self.shared.directory.list(bound, advertised, open.relay, Arc::clone(&self.mailbox));
+        self.sockets.insert(RelaySocket::new(open.relay, socket, advertised, listing, granted.lease));
+        Ok(bound)
+    }
+
+    /// Sends what is queued, then closes what is to be closed.
+    fn flush(&mut self, input: &[u8], out: &mut Out) {
+        let sockets = &self.sockets;
+        let descriptor = |number: u32| sockets.descriptor(number);
+        out.forwarder.queue.flush(input, &[], descriptor, &self.shared.stream_counters);
+        self.release();
+    }
+
+    fn release(&mut self) {
+        for id in self.released.drain(..) {
+            self.sockets.remove(id);
+        }
+    }
+}

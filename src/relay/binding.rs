@@ -1,0 +1,25 @@
+//! Binding (RFC 8489 section 3): the client learns its server-reflexive address.
+
+use super::response::{Asked, Refusal, close, refusal};
+use super::stun::{Message, attr};
+use super::types::FiveTuple;
+use super::{Relay, request};
+
+impl Relay {
+    /// Answered without credentials, with the address alone: everything more would be amplification.
+    pub(super) fn binding(&mut self, tuple: &FiveTuple, message: &Message<'_>) {
+        let asked = Asked::of(message);
+        let reply = match request::refuse_unknown(message) {
+            Ok(()) => {
+                let mut success = asked.success();
+                success.xor_address(attr::XOR_MAPPED_ADDRESS, tuple.client);
+                close(&asked, success, None)
+            }
+            Err(unknown) => {
+                self.note_refused(tuple, message.method, Refusal::code(&unknown));
+                refusal(&asked, &unknown, None)
+            }
+        };
+        self.reply(tuple, reply);
+    }
+}
