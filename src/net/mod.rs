@@ -105,9 +105,10 @@ impl Net {
         };
         let bells = (0..shards).map(|_| WakeUp::new().map(Bell::Thread)).collect::<io::Result<Vec<_>>>();
         let directory = Arc::<Directory>::default();
+        let relay = Arc::new(relay::Shared::new(settings(&setup, &udp_addresses)));
         let shared = Arc::new(Shared {
-            relay: Arc::new(relay::Shared::new(settings(&setup, &udp_addresses))),
-            grants: Arc::new(Grants::new(config)),
+            grants: Arc::new(Grants::new(config, Arc::clone(&relay))),
+            relay,
             workers: Workers::new(Arc::clone(&directory), gso),
             directory,
             gso,
