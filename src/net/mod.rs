@@ -178,6 +178,16 @@ impl Net {
         totals
     }
 
+    /// How many UDP threads have received anything so far: the kernel spreads clients over all of them.
+    pub fn receiving_shards(&self) -> usize {
+        let received = |counters: &Arc<Counters>| {
+            let mut totals = Totals::default();
+            counters.add_to(&mut totals);
+            totals.received > 0
+        };
+        self.shared.shard_counters.iter().filter(|counters| received(counters)).count()
+    }
+
     /// Stops the shards, closes every relay socket and waits for the threads.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
