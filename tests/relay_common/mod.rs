@@ -15,8 +15,8 @@ use stun::attributes::{self, AttrType};
 use stun::fingerprint::FINGERPRINT;
 use stun::integrity::MessageIntegrity;
 use stun::message::{
-    CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Getter, Message, MessageClass,
-    MessageType, Method, Setter,
+    CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Message, MessageClass, MessageType,
+    Method, Setter,
 };
 use stun::xoraddr::XorMappedAddress;
 
