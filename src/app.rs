@@ -2,7 +2,6 @@
 
 mod announce;
 mod bind;
-mod holder;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -191,10 +190,8 @@ fn start_net(config: &Config, state: &State, turn_secrets: &[Vec<u8>], bound: &B
         tcp_addresses: [bound.tcp.as_slice(), bound.http.as_slice()].concat(),
     };
     Net::start(setup).map_err(|error| {
-        if error.in_use {
-            return bind::in_use(error.address, "UDP", "--udp");
-        }
-        anyhow::anyhow!("UDP {}: {} (--udp)", error.address, error.reason)
+        let remedy = if error.in_use { "stop that, or choose another port with --udp" } else { "see --udp" };
+        anyhow::anyhow!("UDP {}: {}; {remedy}", error.address, error.reason)
     })
 }
 

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::holder::holder;
 use crate::config::{Config, Listen};
+use crate::net::holder::holder;
 use crate::web::Bound;
 use crate::web::front::Listener;
 
@@ -42,9 +42,9 @@ pub(super) fn addresses(listeners: &[Listener]) -> Bound {
 }
 
 /// The port is taken: names the holder where the system tells.
-pub(super) fn in_use(address: SocketAddr, transport: &str, flag: &str) -> anyhow::Error {
-    let holder = holder(address, transport).map_or_else(String::new, |holder| format!(" by {holder}"));
-    anyhow!("{transport} {address} is in use{holder}; stop that, or choose another port with {flag}")
+fn in_use(address: SocketAddr, flag: &str) -> anyhow::Error {
+    let holder = holder(address, "TCP").map_or_else(String::new, |holder| format!(" by {holder}"));
+    anyhow!("TCP {address}: already in use{holder}; stop that, or choose another port with {flag}")
 }
 
 fn bind(address: SocketAddr, listen: &Listen, flag: &str) -> Result<Option<TcpListener>> {
@@ -53,7 +53,7 @@ fn bind(address: SocketAddr, listen: &Listen, flag: &str) -> Result<Option<TcpLi
         Err(error) => error,
     };
     match error.kind() {
-        io::ErrorKind::AddrInUse => Err(in_use(address, "TCP", flag)),
+        io::ErrorKind::AddrInUse => Err(in_use(address, flag)),
         io::ErrorKind::PermissionDenied => Err(error).with_context(|| {
             format!(
                 "TCP {address} cannot be bound: ports below 1024 need the capability CAP_NET_BIND_SERVICE; run the \

@@ -26,7 +26,7 @@ impl Forwarder {
     /// Sends a payload on its way: queued for the relay socket, or put into the outbox of its owner.
     ///
     /// `Some((relay, from))`: the peer is a relayed address of `own` itself, whose core takes it as a packet `from` there.
-    pub(super) fn to_peer<S: AsFd>(
+    pub(super) fn send_to_peer<S: AsFd>(
         &mut self,
         to: &ToPeer,
         (payload, bytes): (Payload, &[u8]),

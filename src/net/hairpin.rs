@@ -163,3 +163,70 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::mailbox::Bell;
+    use crate::relay::Family;
+
+    fn mailbox() -> Arc<Mailbox> {
+        Arc::new(Mailbox::new(Bell::Task(futures_util::task::AtomicWaker::new())))
+    }
+
+    fn id(slot: u32) -> RelayId {
+        RelayId { slot, generation: 1, family: Family::V4 }
+    }
+
+    #[test]
+    fn caches_follow_the_directory() {
+        let directory = Arc::<Directory>::default();
+        let mut cache = Cache::new(Arc::clone(&directory));
+        let bound: SocketAddr = "10.0.0.1:50000".parse().unwrap();
+        let advertised: SocketAddr = "203.0.113.7:50000".parse().unwrap();
+        assert!(cache.resolve(bound).is_none());
+        let listing = directory.list(bound, advertised, id(1), mailbox());
+        for address in [bound, advertised, bound] {
+            assert_eq!(cache.resolve(address).unwrap().relay, id(1));
+        }
+        drop(listing);
+        assert!(cache.resolve(bound).is_none() && cache.resolve(advertised).is_none());
+        let _next = directory.list(bound, advertised, id(2), mailbox());
+        assert_eq!(cache.resolve(advertised).unwrap().relay, id(2));
+    }
+
+    #[test]
+    fn a_late_drop_leaves_the_successor_listed() {
+        let directory = Arc::<Directory>::default();
+        let address: SocketAddr = "10.0.0.1:50000".parse().unwrap();
+        let first = directory.list(address, address, id(1), mailbox());
+        let _second = directory.list(address, address, id(2), mailbox());
+        drop(first);
+        assert_eq!(Cache::new(directory).resolve(address).unwrap().relay, id(2));
+    }
+
+    #[test]
+    fn a_full_mailbox_refuses_and_counts() {
+        let (counters, mailbox) = (Counters::default(), mailbox());
+        let directory = Arc::<Directory>::default();
+        let address: SocketAddr = "10.0.0.1:50000".parse().unwrap();
+        let _listing = directory.list(address, address, id(1), Arc::clone(&mailbox));
+        let entry = Cache::new(directory).resolve(address).unwrap();
+        let mut outbox = Outbox::default();
+        for _ in 0..5_000 {
+            outbox.push(&entry, address, b"payload", &counters);
+        }
+        outbox.deliver(&counters);
+        outbox.push(&entry, address, b"one more", &counters);
+        outbox.deliver(&counters);
+        let mut totals = Default::default();
+        counters.add_to(&mut totals);
+        assert_eq!(totals.hairpin_full, 5_000 - 4_096 + 1);
+        let (mut packets, mut orders) = (Packets::default(), Vec::new());
+        mailbox.collect(&mut packets, &mut orders);
+        assert_eq!((packets.items.len(), orders.len()), (4_096, 0));
+        assert_eq!(&packets.bytes[packets.items[4_095].start..], b"payload");
+        mailbox.collect(&mut packets, &mut orders);
+        assert!(packets.items.is_empty());
+    }
+}

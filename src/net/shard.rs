@@ -97,8 +97,7 @@ impl Shard {
             if ready.contains(&MAIL) {
                 self.take_mail(now, &arena, &mut orders);
             }
-            let stop = orders.drain(..).fold(false, |stop, order| self.obey(now, &order) || stop);
-            if stop {
+            if orders.drain(..).any(|order| self.obey(now, &order)) {
                 break;
             }
             self.serve(now, &ready, &mut arena);
@@ -171,7 +170,7 @@ impl Shard {
         let Some(to) = to else { return };
         let Some(bytes) = datagram.get(to.start..to.start + to.len) else { return };
         let payload = Payload { region: Region::Input, start: start + to.start, len: to.len };
-        let local = self.forwarder.to_peer(&to, (payload, bytes), &self.sockets, &self.mailbox, &self.counters);
+        let local = self.forwarder.send_to_peer(&to, (payload, bytes), &self.sockets, &self.mailbox, &self.counters);
         if let Some((relay, from)) = local {
             self.handle_peer(now, relay, from, payload);
         }

@@ -274,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(bytes) = frame.get(to.start..to.start + to.len) else { return };
         let payload = Payload { region: Region::Input, start: start + to.start, len: to.len };
         let counters = &self.shared.stream_counters;
-        let local = out.forwarder.to_peer(&to, (payload, bytes), &self.sockets, &self.mailbox, counters);
+        let local = out.forwarder.send_to_peer(&to, (payload, bytes), &self.sockets, &self.mailbox, counters);
         if let Some((relay, from)) = local {
             self.handle_peer(now, relay, from, bytes, out);
         }

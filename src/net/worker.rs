@@ -44,7 +44,7 @@ impl Worker {
 pub(super) struct Workers {
     directory: Arc<Directory>,
     gso: bool,
-    resting: Mutex<Vec<Box<Worker>>>,
+    resting: Mutex<Vec<Worker>>,
 }
 
 impl Workers {
@@ -55,17 +55,12 @@ impl Workers {
     /// A worker for one turn; it goes back to rest when the guard is dropped.
     pub(super) fn borrow(&self) -> Borrowed<'_> {
         let resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let worker = resting.unwrap_or_else(|| {
-            Box::new(Worker {
-                input: Vec::new(),
-                arena: Arena::new(RECEIVE_BATCH),
-                gather: Vec::new(),
-                inbox: Packets::default(),
-                out: Out {
-                    forwarder: Forwarder::new(Arc::clone(&self.directory), self.gso),
-                    frames: Frames::default(),
-                },
-            })
+        let worker = resting.unwrap_or_else(|| Worker {
+            input: Vec::new(),
+            arena: Arena::new(RECEIVE_BATCH),
+            gather: Vec::new(),
+            inbox: Packets::default(),
+            out: Out { forwarder: Forwarder::new(Arc::clone(&self.directory), self.gso), frames: Frames::default() },
         });
         Borrowed { workers: self, worker: Some(worker) }
     }
@@ -74,20 +69,20 @@ impl Workers {
 /// A worker in use.
 pub(super) struct Borrowed<'a> {
     workers: &'a Workers,
-    worker: Option<Box<Worker>>,
+    worker: Option<Worker>,
 }
 
 impl Deref for Borrowed<'_> {
     type Target = Worker;
 
     fn deref(&self) -> &Worker {
-        self.worker.as_deref().expect("present until the drop")
+        self.worker.as_ref().expect("present until the drop")
     }
 }
 
 impl DerefMut for Borrowed<'_> {
     fn deref_mut(&mut self) -> &mut Worker {
-        self.worker.as_deref_mut().expect("present until the drop")
+        self.worker.as_mut().expect("present until the drop")
     }
 }
 

@@ -1,7 +1,7 @@
 //! `GET /api/ice`: who gets it, and which URLs it names.
 
 use relais::clock;
-use relais::config::Turns;
+use relais::config::{Access, Turns};
 use relais::credentials::turn;
 
 use crate::server::{Server, listen};
@@ -156,4 +156,18 @@ async fn loopback_listeners_ask_for_no_token_but_a_proxy_in_front_does() {
     assert_eq!((local.status, local.header("access-control-allow-origin")), (200, "null"));
     let proxied = server.plain("GET /api/ice HTTP/1.1\nHost: localhost\nX-Forwarded-For: 203.0.113.5").await;
     assert_eq!((proxied.status, proxied.code().as_str()), (401, "token-missing"));
+}
+
+#[tokio::test]
+async fn access_set_by_hand_holds_everywhere() {
+    let invite = Server::start(|config| config.access = Some(Access::Invite)).await;
+    let reply = invite.plain("GET /api/ice HTTP/1.1\nHost: 127.0.0.1").await;
+    assert_eq!((reply.status, reply.code().as_str()), (401, "token-missing"));
+    let open = Server::start_public(|config| config.access = Some(Access::Open)).await;
+    let reply = open.tls("GET /api/ice HTTP/1.1\nHost: localhost").await;
+    assert_eq!(reply.status, 200);
+    let username = reply.json()["iceServers"][1]["username"].as_str().expect("text").to_owned();
+    assert!(username.contains(":t.open-4-7f0000."), "{username}: counted by the client's /24");
+    let reply = open.tls("GET /api/ice HTTP/1.1\nHost: localhost\nAuthorization: Bearer old").await;
+    assert_eq!(reply.status, 200, "an old link opens what is open");
 }

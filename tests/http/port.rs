@@ -120,3 +120,23 @@ async fn a_certificate_of_the_operators_is_used() {
     assert_eq!(server.plain("GET /ca.crt HTTP/1.1\nHost: 127.0.0.1").await.code(), "no-local-ca");
     assert!(!server.dir.path().join("state/ca.pem").exists());
 }
+
+#[tokio::test]
+async fn a_port_in_use_stops_the_start_with_holder_and_remedy() {
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let addresses = [udp.local_addr().expect("address"), tcp.local_addr().expect("address")];
+    let own = format!("pid {}", std::process::id());
+    for (address, flag) in addresses.into_iter().zip(["--udp", "--tcp"]) {
+        let dir = tempfile::tempdir().expect("directory");
+        let mut config = config(dir.path());
+        let listen = crate::server::listen(&address.to_string());
+        if flag == "--udp" {
+            config.udp = listen
+        } else {
+            config.tcp = listen
+        }
+        let text = format!("{:#}", App::start(config).await.err().expect("refused"));
+        assert!([address.to_string().as_str(), &own, flag].iter().all(|part| text.contains(part)), "{text}");
+    }
+}
