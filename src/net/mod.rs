@@ -105,9 +105,10 @@ impl Net {
         };
         let bells = (0..shards).map(|_| WakeUp::new().map(Bell::Thread)).collect::<io::Result<Vec<_>>>();
         let directory = Arc::<Directory>::default();
+        let relay = Arc::new(relay::Shared::new(settings(&setup, &udp_addresses)));
         let shared = Arc::new(Shared {
-            relay: Arc::new(relay::Shared::new(settings(&setup, &udp_addresses))),
-            grants: Arc::new(Grants::new(config)),
+            grants: Arc::new(Grants::new(config, Arc::clone(&relay))),
+            relay,
             workers: Workers::new(Arc::clone(&directory), gso),
             directory,
             gso,
@@ -175,6 +176,16 @@ impl Net {
         }
         self.shared.stream_counters.add_to(&mut totals);
         totals
+    }
+
+    /// How many UDP threads have received anything so far: the kernel spreads clients over all of them.
+    pub fn receiving_shards(&self) -> usize {
+        let received = |counters: &Arc<Counters>| {
+            let mut totals = Totals::default();
+            counters.add_to(&mut totals);
+            totals.received > 0
+        };
+        self.shared.shard_counters.iter().filter(|counters| received(counters)).count()
     }
 
     /// Stops the shards, closes every relay socket and waits for the threads.
