@@ -22,7 +22,7 @@ use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::udp::{Payload, Region};
 use super::worker::{Out, Worker};
-use super::{Shared, addresses, sys};
+use super::{Shared, addresses, forward, sys};
 use crate::clock;
 use crate::relay::framing;
 use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId};
@@ -102,7 +102,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                self.shared.note(&event);
+                forward::log(&event);
             }
         }
     }
@@ -355,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
-                    Output::Event(event) => self.shared.note(&event),
+                    Output::Event(event) => forward::log(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
