@@ -52,13 +52,13 @@ impl Reader {
     /// The next message without its padding.
     async fn next(&mut self, message: &mut [u8]) -> io::Result<usize> {
         loop {
-            if let Some((length, padded)) = frame(&self.buffer)? {
-                if self.buffer.len() >= padded {
-                    let target = message.get_mut(..length).ok_or(io::ErrorKind::OutOfMemory)?;
-                    target.copy_from_slice(&self.buffer[..length]);
-                    self.buffer.drain(..padded);
-                    return Ok(length);
-                }
+            if let Some((length, padded)) = frame(&self.buffer)?
+                && self.buffer.len() >= padded
+            {
+                let target = message.get_mut(..length).ok_or(io::ErrorKind::OutOfMemory)?;
+                target.copy_from_slice(&self.buffer[..length]);
+                self.buffer.drain(..padded);
+                return Ok(length);
             }
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
