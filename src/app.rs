@@ -1,9 +1,264 @@
 //! Binds everything, starts shards and web, waits, drains.
 
-use crate::config::Config;
+mod announce;
+mod bind;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::config::{Access, Config};
+use crate::credentials::token::Tokens;
+use crate::net::{self, Net, Setup};
+use crate::state::{State, read_secret_file};
+use crate::systemd;
+use crate::web::access::access_mode;
+use crate::web::front::{Front, Listener};
+use crate::web::hub::HubHandle;
+use crate::web::routes::Site;
+use crate::web::tls::Tls;
+use crate::web::{Bound, Web};
+
+/// How often addresses and the leaf's age are looked at.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a stopping server looks whether its signaling connections are closed.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// Exit code after a second signal: that of a process ended by SIGINT in a shell.
+const INTERRUPTED: i32 = 130;
 
 /// Runs `serve` until SIGINT or SIGTERM.
-pub fn run(config: Config) -> anyhow::Result<()> {
-    let _ = config;
-    todo!("W2")
+pub fn run(config: Config) -> Result<()> {
+    let started = clock::now().mono;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let app = App::start(config).await?;
+        announce::ready(&app, started);
+        systemd::ready();
+        signals.first().await;
+        tokio::spawn(async move {
+            signals.first().await;
+            std::process::exit(INTERRUPTED);
+        });
+        app.stop().await;
+        Ok(())
+    })
+}
+
+/// A running server.
+pub struct App {
+    pub web: Arc<Web>,
+    pub tls: Arc<Tls>,
+    /// Addresses of this machine's interfaces at start.
+    pub interfaces: Vec<IpAddr>,
+    /// True to take no more connections.
+    stop: watch::Sender<bool>,
+    alive: Alive,
+    /// Holds the lock of the state directory.
+    _state: State,
+}
+
+impl App {
+    /// Opens the state, binds every socket and serves. When this returns, all of it answers.
+    pub async fn start(config: Config) -> Result<Self> {
+        let now = clock::now();
+        check_static_dir(&config)?;
+        let state = State::create(&config.state_dir)?;
+        let interfaces = net::interface_addresses();
+        let tls = Arc::new(Tls::open(&config, &interfaces, now.unix)?);
+        let listeners = bind::listeners(&config)?;
+        let mut bound = bind::addresses(&listeners);
+        let turn_secrets = turn_secrets(&config, &state)?;
+        let net = start_net(&config, &state, &turn_secrets, &bound)?;
+        bound.udp = net.udp_addresses();
+        let access = access_mode(&config, &bound);
+        let hub = start_hub(&config, net.clone());
+        let web = Arc::new(Web {
+            access,
+            tokens: Tokens::new(state.token_key.clone()),
+            turn_secrets,
+            admin_token: state.admin_token.clone(),
+            net,
+            hub,
+            bound,
+            identity: Arc::clone(&tls.identity),
+            config: Arc::new(config),
+        });
+        let (stop, alive) = serve(&web, &tls, listeners)?;
+        warn_about_access(&web);
+        Ok(Self { web, tls, interfaces, stop, alive, _state: state })
+    }
+
+    /// Stops: no more connections, pages are told, requests under way end (at most `drain_timeout`), shards end.
+    pub async fn stop(self) {
+        systemd::stopping();
+        let allocations = self.web.net.allocations();
+        tracing::info!(allocations, "stopping");
+        let _ = self.stop.send(true);
+        let drain_timeout = self.web.config.drain_timeout;
+        let hub = self.web.hub.clone();
+        let drained = async {
+            // Pages get their notice before the requests under way are waited for.
+            hub.shutdown().await;
+            self.alive.ended().await;
+            while hub.connections() > 0 {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        };
+        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
+            tracing::warn!(seconds = drain_timeout.as_secs(), "requests were still under way");
+        }
+        let net = self.web.net.clone();
+        // It waits for threads.
+        let _ = tokio::task::spawn_blocking(move || net.stop()).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Tells when the last HTTP connection has ended: each holds a sender of the channel.
+struct Alive {
+    held: mpsc::Sender<()>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Alive {
+    fn new() -> Self {
+        let (held, ended) = mpsc::channel(1);
+        Self { held, ended }
+    }
+
+    async fn ended(self) {
+        let Self { held, mut ended } = self;
+        drop(held);
+        let _ = ended.recv().await;
+    }
+}
+
+/// Starts one accept loop per listener and the certificate's renewal.
+fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(watch::Sender<bool>, Alive)> {
+    let (stop, stopped) = watch::channel(false);
+    let alive = Alive::new();
+    let site = Arc::new(Site::new(Arc::clone(web), Arc::clone(tls)).context("cannot open --static-dir")?);
+    let front = Arc::new(Front::new(site, stopped.clone(), alive.held.downgrade()));
+    for listener in listeners {
+        tokio::spawn(Arc::clone(&front).accept(listener));
+    }
+    tokio::spawn(renew(Arc::clone(web), Arc::clone(tls), stopped));
+    Ok((stop, alive))
+}
+
+/// Issues the leaf again while running, when it ages or addresses change.
+async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>) {
+    let mut interval = tokio::time::interval(RENEWAL_INTERVAL);
+    interval.tick().await;
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = interval.tick() => {}
+        }
+        let (web, tls) = (Arc::clone(&web), Arc::clone(&tls));
+        let renewed =
+            tokio::task::spawn_blocking(move || tls.renew(&web.config, &net::interface_addresses(), clock::now().unix));
+        match renewed.await {
+            Ok(Ok(true)) => tracing::info!("a new server certificate is in use"),
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) => tracing::error!("cannot renew the server certificate: {error:#}"),
+        }
+    }
+}
+
+/// The hub, which ends the allocations of everyone who leaves a room for good (DESIGN section 5).
+fn start_hub(config: &Config, net: Net) -> HubHandle {
+    let ttl = config.credential_ttl.as_secs();
+    HubHandle::start(&config.limits, config.resume, move |peer| {
+        net.revoke(&format!("p.{peer}"), clock::now().unix + ttl);
+    })
+}
+
+fn start_net(config: &Config, state: &State, turn_secrets: &[Vec<u8>], bound: &Bound) -> Result<Net> {
+    let setup = Setup {
+        config,
+        turn_secrets: turn_secrets.to_vec(),
+        nonce_secret: state.turn_secret.clone(),
+        tcp_addresses: [bound.tcp.as_slice(), bound.http.as_slice()].concat(),
+    };
+    Net::start(setup).map_err(|error| {
+        let remedy = if error.in_use { "stop that, or choose another port with --udp" } else { "see --udp" };
+        anyhow::anyhow!("UDP {}: {}; {remedy}", error.address, error.reason)
+    })
+}
+
+/// Secrets of time-limited credentials, newest first: the configured ones, else the one made at first run.
+fn turn_secrets(config: &Config, state: &State) -> Result<Vec<Vec<u8>>> {
+    let secrets = match &config.secret_file {
+        _ if !config.secrets.is_empty() => config.secrets.clone(),
+        Some(file) => read_secret_file(file)?,
+        None => return Ok(vec![state.turn_secret.clone()]),
+    };
+    Ok(secrets.into_iter().map(String::into_bytes).collect())
+}
+
+/// Served files must not include the keys.
+fn check_static_dir(config: &Config) -> Result<()> {
+    let Some(dir) = &config.static_dir else { return Ok(()) };
+    let dir = dir.canonicalize().with_context(|| format!("--static-dir {}: cannot open it", dir.display()))?;
+    if !dir.is_dir() {
+        bail!("--static-dir {}: not a directory", dir.display());
+    }
+    let state = absolute(&config.state_dir)?;
+    if state.starts_with(&dir) || dir.starts_with(&state) {
+        bail!(
+            "--static-dir {} and the state directory {} lie within each other, which would serve the keys; use another directory",
+            dir.display(),
+            state.display()
+        );
+    }
+    Ok(())
+}
+
+/// The canonical form of a path whose last parts may not exist yet.
+fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+    let full = std::path::absolute(path)?;
+    let existing = full.ancestors().find_map(|part| part.canonicalize().ok().map(|real| (part, real)));
+    let Some((part, real)) = existing else { return Ok(full) };
+    let rest = full.strip_prefix(part).unwrap_or(Path::new(""));
+    Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
+}
+
+fn warn_about_access(web: &Web) {
+    let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
+    let bound = &web.bound;
+    let is_local = bound.udp.iter().chain(&bound.tcp).chain(&bound.http).all(is_loopback);
+    if web.access == Access::Open && !is_local {
+        tracing::warn!(
+            "access is open: whoever reaches this server may hold calls and use its relay (--access invite)"
+        );
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn first(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }

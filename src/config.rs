@@ -1,5 +1,13 @@
 //! The configuration: file, environment and flags in, one validated and immutable [`Config`] out.
 
+mod assemble;
+pub mod keys;
+pub mod layers;
+pub mod load;
+pub(crate) mod parse;
+pub mod show;
+mod validate;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +17,29 @@ use std::time::Duration;
 pub struct Cidr {
     pub network: IpAddr,
     pub prefix: u8,
+}
+
+impl Cidr {
+    /// True when `ip` lies in the block; an IPv4 address in IPv6 clothes counts as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.network, ip.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(ip)) => {
+                let shift = 32 - u32::from(self.prefix.min(32));
+                (u32::from(network) ^ u32::from(ip)).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(network), IpAddr::V6(ip)) => {
+                let shift = 128 - u32::from(self.prefix.min(128));
+                (u128::from(network) ^ u128::from(ip)).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}/{}", self.network, self.prefix)
+    }
 }
 
 /// An address set by the operator must bind; of the defaults a missing family is only a warning (DESIGN section 6).

@@ -90,7 +90,7 @@ fn is_family_missing(error: &io::Error) -> bool {
 
 fn start_error(address: SocketAddr, error: &io::Error) -> StartError {
     let in_use = error.kind() == io::ErrorKind::AddrInUse;
-    let reason = match (error.kind(), holder::of_udp_port(address.port())) {
+    let reason = match (error.kind(), holder::holder(address, "UDP")) {
         (io::ErrorKind::AddrInUse, Some(holder)) => format!("already in use by {holder}"),
         (io::ErrorKind::AddrInUse, None) => "already in use".into(),
         (io::ErrorKind::AddrNotAvailable, _) => "no interface of this host has that address".into(),

@@ -6,7 +6,7 @@ mod counters;
 mod forward;
 mod grants;
 mod hairpin;
-mod holder;
+pub(crate) mod holder;
 mod listener;
 mod mailbox;
 mod ports;

@@ -1,7 +1,17 @@
 //! Who may do what: tokens and origins (DESIGN section 5).
 
-use super::{Connection, Web};
+use std::net::SocketAddr;
+
+use sha2::{Digest, Sha256};
+
+use super::host::{Host, Origin, client_prefix};
+use super::{Bound, Connection, Web};
+use crate::clock;
+use crate::config::{Access, Config};
 use crate::credentials::token::{Claims, Role, TokenError};
+
+/// Longest token id that is used as it stands in TURN usernames, which browsers limit to 508 bytes.
+const MAX_PLAIN_ACCOUNT: usize = 64;
 
 /// What an accepted caller may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +52,16 @@ impl AccessError {
 impl Web {
     /// Checks the token (bearer, query, first message or Socket.IO `auth`) of a caller on `connection`.
     pub fn authorize(&self, connection: &Connection, token: Option<&str>) -> Result<Grant, AccessError> {
-        let _ = (connection, token);
-        todo!("W2")
+        // Invite set by hand holds on loopback, too: a proxy there may not tell that it is one.
+        let is_exempt = connection.loopback_listener && self.config.access != Some(Access::Invite);
+        let is_open = self.access == Access::Open || is_exempt;
+        match token.filter(|token| !token.is_empty()).map(|token| self.tokens.verify(token, clock::now().unix)) {
+            Some(Ok(claims)) => Ok(Grant::of_token(claims)),
+            // An old link still opens a server that asks for none.
+            Some(Err(_)) | None if is_open => Ok(Grant::of_open(connection)),
+            Some(Err(error)) => Err(error.into()),
+            None => Err(AccessError::TokenMissing),
+        }
     }
 
     /// Checks the `Origin` header of a WebSocket upgrade, a polling request or an API call. No header: allowed.
@@ -53,7 +71,81 @@ impl Web {
         origin: Option<&str>,
         host: Option<&str>,
     ) -> Result<(), AccessError> {
-        let _ = (connection, origin, host);
-        todo!("W2")
+        let Some(origin) = origin else { return Ok(()) };
+        let parsed = Origin::parse(origin);
+        let is_same = || parsed.as_ref().zip(host).is_some_and(|(origin, host)| origin.is_same_as_host(host));
+        let is_listed = || self.config.origins.iter().any(|listed| is_listed_origin(listed, origin, parsed.as_ref()));
+        let is_local = || {
+            connection.loopback_listener
+                && (origin == "null" || parsed.as_ref().is_some_and(|origin| origin.host.is_loopback()))
+        };
+        if is_same() || is_listed() || is_local() { Ok(()) } else { Err(AccessError::Origin) }
+    }
+}
+
+/// The access mode in force: as configured, else open only when every listener is bound to a literal loopback address.
+pub fn access_mode(config: &Config, bound: &Bound) -> Access {
+    let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
+    config.access.unwrap_or_else(|| {
+        let mut all = bound.udp.iter().chain(&bound.tcp).chain(&bound.http);
+        if all.all(is_loopback) { Access::Open } else { Access::Invite }
+    })
+}
+
+impl Grant {
+    fn of_token(claims: Claims) -> Self {
+        Self {
+            room: (claims.room != "*").then(|| claims.room.clone()),
+            role: claims.role,
+            name: claims.name.clone(),
+            account: account(&claims.jti),
+            claims: Some(claims),
+        }
+    }
+
+    fn of_open(connection: &Connection) -> Self {
+        let account = format!("open-{}", client_prefix(connection.client.ip()));
+        Self { room: None, role: Role::Member, name: None, account, claims: None }
+    }
+}
+
+/// A token id as part of a TURN subject: one that an application chose freely is replaced by its hash, so that it
+/// can neither imitate another subject nor make the username too long.
+fn account(jti: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if (1..=MAX_PLAIN_ACCOUNT).contains(&jti.len()) && jti.bytes().all(is_plain) {
+        return jti.to_owned();
+    }
+    hex(&Sha256::digest(jti.as_bytes())[..16])
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_listed_origin(listed: &str, origin: &str, parsed: Option<&Origin>) -> bool {
+    let is_equal = || Origin::parse(listed).is_some_and(|listed| Some(&listed) == parsed);
+    listed == "*" || listed.eq_ignore_ascii_case(origin) || is_equal()
+}
+
+impl Web {
+    /// The host a browser reached us by, when it is one we answer for: our domain, a public address, a name of our
+    /// certificate or of this machine, `localhost`, or the address the connection came to (DESIGN section 7).
+    pub fn known_host(&self, connection: &Connection, host_header: Option<&str>) -> Option<Host> {
+        let Some(header) = host_header else { return Some(Host::Ip(connection.server.ip())) };
+        let (host, _) = Host::parse_authority(header)?;
+        let is_ours = match &host {
+            Host::Ip(ip) => {
+                *ip == connection.server.ip()
+                    || self.config.public_ips.iter().any(|public| public.public == *ip)
+                    || (ip.is_loopback() && connection.server.ip().is_loopback())
+            }
+            Host::Name(name) => {
+                host.is_localhost_name()
+                    || self.config.domain.as_deref().is_some_and(|domain| domain.eq_ignore_ascii_case(name))
+            }
+        };
+        (is_ours || self.identity.covers(&host)).then_some(host)
     }
 }

@@ -1,5 +1,309 @@
 //! The hub's task: owns the sans-IO `signaling::Hub`, feeds it, and hands its outputs to the connections' queues.
+//!
+//! Nothing a client does can hold the task up: what it sends waits in that client's own task, and what it does not
+//! read runs over its own queue and closes its own connection.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::socketio::Sessions;
+use crate::clock;
+use crate::config::Limits;
+use crate::signaling::{Command, Delivery, Hub, HubLimits, LinkId, Output, PeerId, Stats};
+
+/// Commands that wait for the hub; a client whose command finds no place waits.
+const HUB_QUEUE: usize = 4096;
+
+/// Messages that wait for one client. A streamer that comes back is told of its viewers one by one.
+const CLIENT_QUEUE: usize = 1024;
+
+/// Bytes that wait for one client, in messages of the greatest size.
+const CLIENT_QUEUE_MESSAGES: usize = 4;
+
+/// Connections in all: at some 20 KiB each a gigabyte.
+const MAX_CONNECTIONS: usize = 50_000;
+
+/// Connections of one client address; a household or an office behind one address has room.
+const MAX_CONNECTIONS_PER_CLIENT: usize = 1_000;
+
+/// Namespaces of one connection: LinkId slots.
+pub(super) const SLOTS: u8 = 2;
 
 /// Sends to the hub's task; cheap to clone.
 #[derive(Clone)]
-pub struct HubHandle {}
+pub struct HubHandle {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inputs: mpsc::Sender<Input>,
+    next_connection: AtomicU64,
+    closing: AtomicBool,
+    clients: Mutex<HashMap<IpAddr, usize>>,
+    connections: AtomicUsize,
+    sessions: Sessions,
+    queue_bytes: usize,
+    limits: Limits,
+}
+
+enum Input {
+    Open { connection: u64, queue: Queue },
+    Command { link: LinkId, command: Command },
+    Close { connection: u64 },
+    Stats(oneshot::Sender<Stats>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// The hub's end of a client's queue.
+struct Queue {
+    deliveries: mpsc::Sender<(LinkId, Delivery)>,
+    bytes: Arc<AtomicUsize>,
+    max_bytes: usize,
+}
+
+impl Queue {
+    fn push(&self, link: LinkId, delivery: Delivery) -> bool {
+        let size = delivery.event.size();
+        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > self.max_bytes {
+            return false;
+        }
+        self.deliveries.try_send((link, delivery)).is_ok()
+    }
+}
+
+impl HubHandle {
+    /// Spawns the hub's task. `gone` is called with the id of every native peer that left for good; it must not block.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(limits: &Limits, resume: Duration, gone: impl FnMut(&PeerId) + Send + 'static) -> Self {
+        let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
+        let hub_limits = HubLimits {
+            rooms: limits.rooms,
+            peers_per_room: limits.peers_per_room,
+            resume,
+            // One message of the greatest size and the small ones around it.
+            replay_bytes: limits.message_bytes.saturating_add(64 * 1024),
+            ..HubLimits::default()
+        };
+        let task = Task { hub: Hub::new(hub_limits), queues: HashMap::new(), gone: Box::new(gone) };
+        tokio::spawn(task.run(receiver));
+        Self {
+            shared: Arc::new(Shared {
+                inputs,
+                next_connection: AtomicU64::new(1),
+                closing: AtomicBool::new(false),
+                clients: Mutex::new(HashMap::new()),
+                connections: AtomicUsize::new(0),
+                sessions: Sessions::default(),
+                queue_bytes: limits.message_bytes.saturating_mul(CLIENT_QUEUE_MESSAGES).max(1 << 20),
+                limits: limits.clone(),
+            }),
+        }
+    }
+
+    /// Tells every client that the server stops and closes their connections. Returns when all were told.
+    pub async fn shutdown(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        let (done, told) = oneshot::channel();
+        if self.shared.inputs.send(Input::Shutdown(done)).await.is_ok() {
+            let _ = told.await;
+        }
+    }
+
+    /// How much is going on in the rooms.
+    pub async fn stats(&self) -> Stats {
+        let (reply, stats) = oneshot::channel();
+        if self.shared.inputs.send(Input::Stats(reply)).await.is_err() {
+            return Stats::default();
+        }
+        stats.await.unwrap_or_default()
+    }
+
+    /// Signaling connections, those in no room included.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// True once the server stops.
+    pub(super) fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    /// Takes a place for a connection of `client`; `None` when there is none left.
+    pub(super) fn admit(&self, client: IpAddr) -> Option<Place> {
+        let mut clients = self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closing() || self.connections() >= MAX_CONNECTIONS {
+            return None;
+        }
+        let count = clients.entry(client).or_default();
+        if *count >= MAX_CONNECTIONS_PER_CLIENT {
+            return None;
+        }
+        *count += 1;
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        Some(Place { hub: self.clone(), client })
+    }
+
+    /// Opens a connection to the hub. `None` when the hub has stopped.
+    pub(super) async fn open(&self, place: Place) -> Option<Port> {
+        let connection = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
+        let (sender, deliveries) = mpsc::channel(CLIENT_QUEUE);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let queue = Queue { deliveries: sender, bytes: bytes.clone(), max_bytes: self.shared.queue_bytes };
+        self.shared.inputs.send(Input::Open { connection, queue }).await.ok()?;
+        Some(Port { place, connection, deliveries, bytes })
+    }
+}
+
+/// One of the limited number of connections; given back when dropped.
+pub(super) struct Place {
+    hub: HubHandle,
+    client: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut clients = self.hub.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = clients.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&self.client);
+            }
+        }
+        self.hub.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection's way to the hub and back.
+pub(super) struct Port {
+    place: Place,
+    connection: u64,
+    deliveries: mpsc::Receiver<(LinkId, Delivery)>,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl Port {
+    /// Waits for a place in the hub's queue.
+    pub(super) async fn send(&self, slot: u8, command: Command) {
+        let link = LinkId { connection: self.connection, slot };
+        let _ = self.place.hub.shared.inputs.send(Input::Command { link, command }).await;
+    }
+
+    /// The next delivery and the slot it is for. `None`: the hub has let go of this connection, because it reads too
+    /// slowly or because the server stops ([`HubHandle::is_closing`]).
+    pub(super) async fn receive(&mut self) -> Option<(u8, Delivery)> {
+        let (link, delivery) = self.deliveries.recv().await?;
+        self.bytes.fetch_sub(delivery.event.size(), Ordering::Relaxed);
+        Some((link.slot, delivery))
+    }
+
+    /// The same without waiting.
+    pub(super) fn try_receive(&mut self) -> Option<(u8, Delivery)> {
+        let (link, delivery) = self.deliveries.try_recv().ok()?;
+        self.bytes.fetch_sub(delivery.event.size(), Ordering::Relaxed);
+        Some((link.slot, delivery))
+    }
+
+    /// Says that the connection is over. Must be called at the end of every connection that was opened. What is given
+    /// back counts as a connection until it is dropped.
+    pub(super) async fn close(self) -> Place {
+        let _ = self.place.hub.shared.inputs.send(Input::Close { connection: self.connection }).await;
+        self.place
+    }
+
+    pub(super) fn hub(&self) -> &HubHandle {
+        &self.place.hub
+    }
+}
+
+struct Task {
+    hub: Hub,
+    queues: HashMap<u64, Queue>,
+    gone: Box<dyn FnMut(&PeerId) + Send>,
+}
+
+impl Task {
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
+        loop {
+            let due = self.hub.poll_timeout().map(|due| due - clock::now().mono);
+            tokio::select! {
+                input = inputs.recv() => {
+                    let Some(input) = input else { break };
+                    self.handle(input);
+                }
+                () = sleep(due) => self.hub.handle_timeout(clock::now().mono),
+            }
+            self.drain();
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = clock::now().mono;
+        match input {
+            Input::Open { connection, queue } => {
+                self.queues.insert(connection, queue);
+            }
+            Input::Command { link, command } => {
+                // After a connection was let go, what it had sent before is of no interest.
+                if self.queues.contains_key(&link.connection) {
+                    self.hub.handle_command(now, link, command);
+                }
+            }
+            Input::Close { connection } => self.let_go(connection),
+            Input::Stats(reply) => {
+                let _ = reply.send(self.hub.stats());
+            }
+            Input::Shutdown(done) => {
+                self.hub.handle_shutdown();
+                self.drain();
+                self.queues.clear();
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.hub.poll_output() {
+            match output {
+                Output::Deliver { link, delivery } => {
+                    let Some(queue) = self.queues.get(&link.connection) else { continue };
+                    if !queue.push(link, delivery) {
+                        tracing::debug!(connection = link.connection, "a slow reader is let go");
+                        self.let_go(link.connection);
+                    }
+                }
+                Output::Gone { peer } => (self.gone)(&peer),
+            }
+        }
+    }
+
+    fn let_go(&mut self, connection: u64) {
+        if self.queues.remove(&connection).is_some() {
+            for slot in 0..SLOTS {
+                self.hub.handle_lost(clock::now().mono, LinkId { connection, slot });
+            }
+        }
+    }
+}
+
+/// Sleeps for `due`, or for ever.
+pub(super) async fn sleep(due: Option<Duration>) {
+    match due {
+        Some(due) => tokio::time::sleep(due).await,
+        None => std::future::pending().await,
+    }
+}

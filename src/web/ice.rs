@@ -1,8 +1,14 @@
 //! The ICE configuration: `GET /api/ice` and the same in every join reply (DESIGN section 7).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use serde::Serialize;
 
+use super::host::Host;
 use super::{Connection, Web};
+use crate::clock;
+use crate::config::{PublicIp, Turns};
+use crate::credentials::turn;
 
 /// One entry of `RTCConfiguration.iceServers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,7 +46,209 @@ impl Web {
         subject: &str,
         all: bool,
     ) -> Result<IceConfig, UnknownHost> {
-        let _ = (connection, host, user_agent, subject, all);
-        todo!("W2")
+        let known = self.known_host(connection, host).ok_or(UnknownHost)?;
+        let host = match &self.config.domain {
+            Some(domain) => Host::Name(domain.to_ascii_lowercase()),
+            None => known,
+        };
+        let view = View {
+            connection,
+            host: &host,
+            is_domain: self.config.domain.is_some(),
+            public_ips: &self.config.public_ips,
+            all,
+        };
+        let streams = [self.bound.tcp.as_slice(), self.bound.http.as_slice()].concat();
+        let udp = view.ports(&self.bound.udp, &[3478]);
+        let tcp = view.ports(&streams, &[443, 3478]);
+        let ttl = self.config.credential_ttl.as_secs();
+        let expires_at = clock::now().unix + ttl;
+        let secret = self.turn_secrets.first().map_or(&[][..], Vec::as_slice);
+        let credential = turn::mint(secret, subject, expires_at);
+        let turns = self.offers_turns(&host, user_agent, all);
+        let urls = Urls::new(&host, &udp, &tcp, turns);
+        let mut ice_servers = Vec::with_capacity(2);
+        // An entry without URLs is a SyntaxError in browsers.
+        if !urls.stun.is_empty() {
+            ice_servers.push(IceServer { urls: urls.stun, username: None, credential: None });
+        }
+        if !urls.turn.is_empty() {
+            let (username, credential) = (Some(credential.username), Some(credential.password));
+            ice_servers.push(IceServer { urls: urls.turn, username, credential });
+        }
+        Ok(IceConfig { ice_servers, ttl, expires_at })
+    }
+
+    /// Whether `turns:` can work: `auto` asks for a certificate that browsers trust for this host.
+    fn offers_turns(&self, host: &Host, user_agent: Option<&str>, all: bool) -> bool {
+        match self.config.turns {
+            Turns::Never => false,
+            Turns::Always => true,
+            Turns::Auto if all => true,
+            Turns::Auto => {
+                // Firefox refuses TLS to an address without saying so (nricectx: "without an FQDN").
+                let is_firefox = user_agent.is_some_and(|agent| agent.contains("Firefox/"));
+                let is_withheld = is_firefox && matches!(host, Host::Ip(_));
+                !is_withheld && self.identity.is_public_for(host)
+            }
+        }
+    }
+}
+
+/// What a browser can reach.
+struct View<'a> {
+    connection: &'a Connection,
+    host: &'a Host,
+    /// `host` is the configured domain, which leads here from everywhere.
+    is_domain: bool,
+    public_ips: &'a [PublicIp],
+    /// Every port instead of the best one.
+    all: bool,
+}
+
+impl View<'_> {
+    /// The best reachable port of `sockets` (one of `preferred`, else the first), or all of them.
+    fn ports(&self, sockets: &[SocketAddr], preferred: &[u16]) -> Vec<u16> {
+        let reachable = sockets.iter().filter(|socket| self.reaches(socket.ip())).map(|socket| socket.port());
+        let mut ports: Vec<u16> = Vec::new();
+        for port in reachable {
+            if !ports.contains(&port) && (self.all || is_allowed_in_chromium(port)) {
+                ports.push(port);
+            }
+        }
+        if !self.all {
+            let best = preferred.iter().copied().find(|port| ports.contains(port)).or_else(|| ports.first().copied());
+            ports = best.into_iter().collect();
+        }
+        ports
+    }
+
+    /// Whether `host` leads to a socket bound to `bound`.
+    fn reaches(&self, bound: IpAddr) -> bool {
+        match self.host {
+            Host::Ip(ip) if bound.is_unspecified() => ip.is_ipv4() == bound.is_ipv4(),
+            Host::Ip(ip) => *ip == bound || self.is_mapped(*ip, bound),
+            Host::Name(_) if bound.is_unspecified() => true,
+            // Browsers take `localhost` for these two and no other loopback address.
+            Host::Name(_) if self.host.is_localhost_name() => {
+                bound == IpAddr::V4(Ipv4Addr::LOCALHOST) || bound == IpAddr::V6(Ipv6Addr::LOCALHOST)
+            }
+            Host::Name(_) => {
+                let server = self.connection.server.ip();
+                // A name that led to a loopback address leads others of this machine there, too.
+                let is_local = server.is_loopback() && self.connection.client.ip().is_loopback();
+                if is_local && !self.is_domain { bound == server } else { is_local || !bound.is_loopback() }
+            }
+        }
+    }
+
+    /// Whether `public` is the outside of a 1:1 NAT whose inside is `bound`.
+    fn is_mapped(&self, public: IpAddr, bound: IpAddr) -> bool {
+        self.public_ips.iter().filter(|mapping| mapping.public == public).any(|mapping| match mapping.bound {
+            Some(inside) => inside == bound,
+            None => inside_family(public, bound),
+        })
+    }
+}
+
+/// A mapping without an inside address stands for every bound address of its family but loopback.
+fn inside_family(public: IpAddr, bound: IpAddr) -> bool {
+    public.is_ipv4() == bound.is_ipv4() && !bound.is_loopback()
+}
+
+/// Chromium allows TURN only on these ports (libwebrtc's `AllowedTurnPort`).
+fn is_allowed_in_chromium(port: u16) -> bool {
+    matches!(port, 53 | 80 | 443) || port >= 1024
+}
+
+struct Urls {
+    stun: Vec<String>,
+    turn: Vec<String>,
+}
+
+impl Urls {
+    fn new(host: &Host, udp: &[u16], tcp: &[u16], turns: bool) -> Self {
+        // `stun:` takes no `?transport=`: a SyntaxError in browsers.
+        let stun = udp.iter().map(|port| format!("stun:{host}:{port}")).collect();
+        let over_udp = udp.iter().map(|port| format!("turn:{host}:{port}?transport=udp"));
+        let over_tcp = tcp.iter().map(|port| format!("turn:{host}:{port}?transport=tcp"));
+        let over_tls = tcp.iter().filter(|_| turns).map(|port| format!("turns:{host}:{port}?transport=tcp"));
+        Self { stun, turn: over_udp.chain(over_tcp).chain(over_tls).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ports a browser is told, for (host, sockets).
+    fn ports(host: &str, server: &str, sockets: &[&str], all: bool) -> Vec<u16> {
+        let connection = Connection {
+            client: "127.0.0.1:5000".parse().expect("address"),
+            server: server.parse().expect("address"),
+            secure: true,
+            loopback_listener: false,
+        };
+        let host = Host::parse(host).expect("host");
+        let mapping = |public: &str, bound: Option<&str>| PublicIp {
+            public: public.parse().expect("address"),
+            bound: bound.map(|bound| bound.parse().expect("address")),
+        };
+        let public_ips = [mapping("203.0.113.1", None), mapping("203.0.113.2", Some("10.0.0.2"))];
+        let is_domain = host == Host::Name("call.example".into());
+        let view = View { connection: &connection, host: &host, is_domain, public_ips: &public_ips, all };
+        let sockets: Vec<SocketAddr> = sockets.iter().map(|socket| socket.parse().expect("address")).collect();
+        view.ports(&sockets, &[443, 3478])
+    }
+
+    #[test]
+    fn only_sockets_the_host_leads_to() {
+        let local = "127.0.0.1:8443";
+        let lan = "192.168.1.5:8443";
+        for (host, server, sockets, expected) in [
+            ("localhost", local, &["0.0.0.0:3478", "[::]:3478"][..], &[3478][..]),
+            ("localhost", local, &["192.168.1.5:3478"], &[]),
+            ("localhost", local, &["127.0.0.2:3478", "[::1]:3479"], &[3479]),
+            ("127.0.0.1", local, &["127.0.0.1:9001"], &[9001]),
+            ("127.0.0.1", local, &["[::]:3478"], &[]),
+            ("::1", "[::1]:8443", &["0.0.0.0:3478", "[::]:3479"], &[3479]),
+            ("192.168.1.5", lan, &["127.0.0.1:3478", "192.168.1.5:3479"], &[3479]),
+            ("192.168.1.5", lan, &["0.0.0.0:8443", "0.0.0.0:443"], &[443]),
+            ("192.168.1.5", lan, &["0.0.0.0:8443", "0.0.0.0:3478"], &[3478]),
+            ("192.168.1.5", lan, &["0.0.0.0:8443", "0.0.0.0:9000"], &[8443]),
+            ("192.168.1.5", lan, &["0.0.0.0:22", "0.0.0.0:853"], &[]),
+            ("192.168.1.5", lan, &["0.0.0.0:53"], &[53]),
+            ("203.0.113.1", "10.0.0.9:443", &["10.0.0.9:3478"], &[3478]),
+            ("203.0.113.1", "10.0.0.9:443", &["127.0.0.1:3478"], &[]),
+            ("203.0.113.2", "10.0.0.2:443", &["10.0.0.9:3478", "10.0.0.2:3479"], &[3479]),
+            ("call.example", "10.0.0.9:443", &["10.0.0.9:3478", "127.0.0.1:443"], &[3478]),
+            ("call.example", local, &["127.0.0.1:9001"], &[9001]),
+            ("pc", "127.0.1.1:8443", &["192.168.1.5:3478", "127.0.1.1:3479"], &[3479]),
+            ("pc", lan, &["192.168.1.5:3478"], &[3478]),
+        ] {
+            assert_eq!(ports(host, server, sockets, false), expected, "{host} {sockets:?}");
+        }
+    }
+
+    #[test]
+    fn all_lists_every_reachable_port_once() {
+        let sockets = ["0.0.0.0:3478", "[::]:3478", "0.0.0.0:8443", "0.0.0.0:853", "127.0.0.1:9000"];
+        assert_eq!(ports("pc", "192.168.1.5:8443", &sockets, true), [3478, 8443, 853]);
+    }
+
+    #[test]
+    fn urls_as_browsers_take_them() {
+        let host = Host::parse("2001:db8::1").expect("host");
+        let urls = Urls::new(&host, &[3478], &[443], true);
+        assert_eq!(urls.stun, ["stun:[2001:db8::1]:3478"]);
+        let expected = [
+            "turn:[2001:db8::1]:3478?transport=udp",
+            "turn:[2001:db8::1]:443?transport=tcp",
+            "turns:[2001:db8::1]:443?transport=tcp",
+        ];
+        assert_eq!(urls.turn, expected);
+        let urls = Urls::new(&host, &[], &[443], false);
+        assert!(urls.stun.is_empty());
+        assert_eq!(urls.turn, ["turn:[2001:db8::1]:443?transport=tcp"]);
     }
 }

@@ -1,9 +1,16 @@
 //! The HTTP surface and the I/O shell of signaling: one TCP port for STUN/TURN, TLS, pages, API and WebSocket.
 
 pub mod access;
+pub mod assets;
+mod desk;
+pub mod front;
+pub mod host;
 pub mod hub;
 pub mod ice;
 pub mod polling;
+pub mod routes;
+mod socketio;
+pub mod tls;
 pub mod websocket;
 
 use std::net::SocketAddr;
@@ -26,6 +33,8 @@ pub struct Web {
     pub hub: hub::HubHandle,
     /// The sockets that really bound: the ICE configuration names no other.
     pub bound: Bound,
+    /// The certificate in use: which hosts it covers and whether browsers trust it by themselves.
+    pub identity: Arc<tls::Identity>,
 }
 
 /// Every socket that really bound.
@@ -45,6 +54,6 @@ pub struct Connection {
     pub server: SocketAddr,
     /// The request came over TLS (or a trusted proxy says so).
     pub secure: bool,
-    /// The listener is bound to a literal loopback address.
+    /// The listener is bound to a literal loopback address, and no proxy stands before it.
     pub loopback_listener: bool,
 }

@@ -1,15 +1,307 @@
 //! WebSocket connections: native on `/api/ws`, Engine.IO on `/socket.io/`, live on any other path.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Connection, Web};
+use super::desk::{Desk, host, query, text};
+use super::hub::{Port, sleep};
+use super::{Connection, Web, polling, socketio};
+use crate::clock;
+use crate::signaling::dialect::live::Live;
+use crate::signaling::dialect::native::Native;
+use crate::signaling::dialect::{Dialect, Output};
+use crate::signaling::{Fault, Rate};
+use crate::time::Mono;
+
+/// The server pings this often.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// A connection from which nothing came for so long is dead.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// A client that takes nothing for so long reads too slowly.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a closing connection may still send until the client has read why.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 4 << 20;
+
+/// The library's own default of 128 KiB for each connection is most of an idle connection's memory.
+const READ_BUFFER: usize = 4 * 1024;
+
+/// A connection after its handshake.
+pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Answers a WebSocket upgrade: checks origin and limits, replies 101 and spawns the connection's task; a request
 /// that is no valid upgrade gets 400 or 426. `routes.rs` calls this for every request with `Upgrade: websocket`.
-pub async fn upgrade(web: Arc<Web>, connection: Connection, request: Request<Body>) -> Response<Body> {
-    let _ = (web, connection, request);
-    todo!("S")
+pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request<Body>) -> Response<Body> {
+    let accept = match accept_key(&request) {
+        Ok(accept) => accept,
+        Err(refusal) => return *refusal,
+    };
+    let origin = text(request.headers(), header::ORIGIN);
+    if let Err(error) = web.check_origin(&connection, origin, host(&request)) {
+        return refuse(StatusCode::FORBIDDEN, &error.to_string());
+    }
+    let is_socketio = matches!(request.uri().path(), "/socket.io" | "/socket.io/");
+    let started = if is_socketio {
+        socketio::start_websocket(&web, connection, &mut request).map_err(|error| polling::bad_request(&error))
+    } else {
+        start(&web, connection, &mut request)
+    };
+    match started {
+        Ok(()) => switching(&accept),
+        Err(response) => response,
+    }
+}
+
+/// Starts the task of a native or live connection.
+fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) -> Result<(), Response<Body>> {
+    let Some(place) = web.hub.admit(connection.client.ip()) else {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections"));
+    };
+    let is_native = request.uri().path() == "/api/ws";
+    let (stream, token) = (query(request, "stream"), query(request, "token"));
+    let desk = Desk::new(Arc::clone(web), connection, request);
+    let on_upgrade = hyper::upgrade::on(request);
+    let hub = web.hub.clone();
+    tokio::spawn(async move {
+        let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
+        let Some(port) = hub.open(place).await else { return };
+        if is_native {
+            run(Native::new(clock::now().mono), socket, port, desk).await;
+        } else {
+            run(Live::new(stream, token), socket, port, desk).await;
+        }
+    });
+    Ok(())
+}
+
+/// Waits until the connection is ours.
+pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<Socket> {
+    let upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "a WebSocket upgrade did not complete");
+            return None;
+        }
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(READ_BUFFER)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message));
+    Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await)
+}
+
+/// Carries one connection until it ends.
+async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
+    let now = clock::now().mono;
+    let rate = Rate::new(port.hub().limits().messages_per_second, now);
+    let mut client = Client { dialect, socket, port, desk, rate, heard: now, ping_at: now + PING_INTERVAL };
+    let code = loop {
+        match client.drain().await {
+            Ok(None) => {}
+            Ok(Some(code)) => break Some(code),
+            Err(_) => break None,
+        }
+        if client.step().await.is_err() {
+            break None;
+        }
+    };
+    let Client { socket, port, .. } = client;
+    let _place = port.close().await;
+    if let Some(code) = code {
+        close(socket, code).await;
+    }
+}
+
+/// One connection of a text dialect.
+struct Client<D> {
+    dialect: D,
+    socket: Socket,
+    port: Port,
+    desk: Desk,
+    rate: Rate,
+    /// When the client last sent anything.
+    heard: Mono,
+    ping_at: Mono,
+}
+
+/// The connection is over, and there is nobody to tell.
+struct Over;
+
+impl<D: Dialect> Client<D> {
+    /// Does what the dialect wants. The close code, when it wants to close.
+    async fn drain(&mut self) -> Result<Option<u16>, Over> {
+        let mut has_text = false;
+        let mut code = None;
+        while let Some(output) = self.dialect.poll_output() {
+            match output {
+                Output::Text(text) => {
+                    self.write(Message::text(text)).await?;
+                    has_text = true;
+                }
+                Output::Command(command) => self.port.send(0, command).await,
+                Output::Close(with) => code = Some(with),
+            }
+        }
+        if has_text {
+            timeout(WRITE_TIMEOUT, self.socket.flush()).await.map_err(|_| Over)?.map_err(|_| Over)?;
+        }
+        Ok(code)
+    }
+
+    /// Waits for whatever comes next and gives it to the dialect.
+    async fn step(&mut self) -> Result<(), Over> {
+        let due = [Some(self.ping_at), Some(self.heard + SILENCE), self.dialect.poll_timeout()];
+        let due = due.into_iter().flatten().min().map(|due| due - clock::now().mono);
+        tokio::select! {
+            message = self.socket.next() => self.handle_message(message)?,
+            delivery = self.port.receive() => match delivery {
+                Some((_, delivery)) => {
+                    self.dialect.handle_delivery(clock::now().mono, delivery, &self.desk);
+                    while let Some((_, delivery)) = self.port.try_receive() {
+                        self.dialect.handle_delivery(clock::now().mono, delivery, &self.desk);
+                    }
+                }
+                None => {
+                    let closing = self.port.hub().is_closing();
+                    self.dialect.handle_fault(if closing { Fault::Shutdown } else { Fault::SlowReader });
+                }
+            },
+            () = sleep(due) => self.handle_timeout().await?,
+        }
+        Ok(())
+    }
+
+    fn handle_message(&mut self, message: Option<Result<Message, Error>>) -> Result<(), Over> {
+        let now = clock::now().mono;
+        self.heard = now;
+        match message {
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                if !self.rate.take(now) {
+                    self.dialect.handle_fault(Fault::TooFast);
+                    return Ok(());
+                }
+                // Some clients send their JSON in binary frames.
+                match message.to_text() {
+                    Ok(text) => self.dialect.handle_text(now, text, &self.desk),
+                    Err(_) => self.dialect.handle_text(now, "", &self.desk),
+                }
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                // Control frames cost as much as messages.
+                if !self.rate.take(now) {
+                    self.dialect.handle_fault(Fault::TooFast);
+                }
+            }
+            Some(Err(Error::Capacity(_))) => self.dialect.handle_fault(Fault::TooLarge),
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Over),
+        }
+        Ok(())
+    }
+
+    async fn handle_timeout(&mut self) -> Result<(), Over> {
+        let now = clock::now().mono;
+        if self.heard + SILENCE <= now {
+            return Err(Over);
+        }
+        if self.ping_at <= now {
+            self.ping_at = now + PING_INTERVAL;
+            self.write(Message::Ping(Bytes::new())).await?;
+            timeout(WRITE_TIMEOUT, self.socket.flush()).await.map_err(|_| Over)?.map_err(|_| Over)?;
+        }
+        self.dialect.handle_timeout(now);
+        Ok(())
+    }
+
+    async fn write(&mut self, message: Message) -> Result<(), Over> {
+        timeout(WRITE_TIMEOUT, self.socket.feed(message)).await.map_err(|_| Over)?.map_err(|_| Over)
+    }
+}
+
+/// Closes with `code`, and reads on for a moment: unread bytes would turn the close into a reset, and the client would
+/// not learn why.
+pub(super) async fn close(mut socket: Socket, code: u16) {
+    let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+    let _ = timeout(LINGER, async {
+        if socket.close(Some(frame)).await.is_err() {
+            return;
+        }
+        let stream = socket.get_mut();
+        let mut buffer = [0; 2048];
+        let mut left = LINGER_BYTES;
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            left = left.saturating_sub(read);
+            // A client's close frame is its last, and shorter than anything else.
+            if left == 0 || is_close_frame(&buffer[..read]) {
+                break;
+            }
+        }
+    })
+    .await;
+}
+
+/// A masked close frame (RFC 6455 section 5.5.1) at the beginning of what was read.
+fn is_close_frame(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x88, 0x80..=0xfd, ..])
+}
+
+/// Checks the handshake (RFC 6455 section 4.2.1) and gives the answer to the client's key.
+fn accept_key(request: &Request<Body>) -> Result<String, Box<Response<Body>>> {
+    let headers = request.headers();
+    if request.method() != Method::GET || !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(Box::new(refuse(StatusCode::BAD_REQUEST, "this is no WebSocket handshake")));
+    }
+    if text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let mut response = refuse(StatusCode::UPGRADE_REQUIRED, "this server speaks WebSocket version 13");
+        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, header::HeaderValue::from_static("13"));
+        return Err(Box::new(response));
+    }
+    match headers.get(header::SEC_WEBSOCKET_KEY) {
+        // 16 bytes as base64.
+        Some(key) if key.len() == 24 => Ok(derive_accept_key(key.as_bytes())),
+        _ => Err(Box::new(refuse(StatusCode::BAD_REQUEST, "the WebSocket handshake has no valid key"))),
+    }
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name);
+    let mut tokens = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
+}
+
+fn switching(accept: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+    if let Ok(accept) = header::HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+fn refuse(status: StatusCode, message: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{message}\n")));
+    *response.status_mut() = status;
+    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
 }

@@ -1,0 +1,154 @@
+//! What only several values together, or the file system, can tell.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Component, Path, PathBuf};
+
+use super::assemble::Reader;
+use super::{Access, Config};
+
+/// Shorter secrets can be guessed from one captured message, in characters.
+const SECRET_ADVISED: usize = 16;
+
+/// Checks `config`, which came out of `reader`; problems and warnings go there.
+pub fn check(reader: &mut Reader<'_>, config: &Config) {
+    listeners(reader, config);
+    relay_ports(reader, config);
+    directories(reader, config);
+    files(reader, config);
+    advice(reader, config);
+}
+
+fn listeners(reader: &mut Reader<'_>, config: &Config) {
+    if [&config.udp, &config.tcp, &config.http].iter().all(|listen| listen.addresses.is_empty()) {
+        reader.complain("tcp", "[]", "nothing to listen on; leave udp, tcp or http out for its default");
+    }
+    repeated(reader, "udp", &config.udp.addresses, &mut HashSet::new());
+    let mut seen = HashSet::new();
+    repeated(reader, "tcp", &config.tcp.addresses, &mut seen);
+    repeated(reader, "http", &config.http.addresses, &mut seen);
+    for (name, listen) in [("udp", &config.udp), ("tcp", &config.tcp)] {
+        for address in &listen.addresses {
+            if !browsers_allow(address.port()) {
+                reader.warnings.push(format!(
+                    "{name} {address}: Chromium refuses TURN on this port (53, 80, 443 and 1024 up are allowed), so pages are not offered it"
+                ));
+            }
+        }
+    }
+}
+
+/// The ports on which Chromium speaks TURN; 0 is one yet to be chosen.
+fn browsers_allow(port: u16) -> bool {
+    matches!(port, 0 | 53 | 80 | 443 | 1024..)
+}
+
+fn repeated(reader: &mut Reader<'_>, name: &str, addresses: &[SocketAddr], seen: &mut HashSet<SocketAddr>) {
+    for address in addresses {
+        if address.port() != 0 && !seen.insert(*address) {
+            reader.complain(name, &address.to_string(), "this address is listed twice; remove one");
+        }
+    }
+}
+
+fn relay_ports(reader: &mut Reader<'_>, config: &Config) {
+    let (from, to) = config.relay_ports;
+    for (name, listen) in [("udp", &config.udp), ("tcp", &config.tcp), ("http", &config.http)] {
+        for address in &listen.addresses {
+            if (from..=to).contains(&address.port()) {
+                let reason = format!(
+                    "this port lies among the relay ports {from}-{to}; choose another, or move them with --relay-ports"
+                );
+                reader.complain(name, &address.to_string(), &reason);
+            }
+        }
+    }
+}
+
+fn directories(reader: &mut Reader<'_>, config: &Config) {
+    for (name, dir) in [("static_dir", &config.static_dir), ("socketio_client_dir", &config.socketio_client_dir)] {
+        let Some(dir) = dir else { continue };
+        let shown = dir.display().to_string();
+        match std::fs::read_dir(dir) {
+            Ok(_) => {}
+            Err(error) => {
+                reader.complain(name, &shown, &format!("cannot be listed ({error}); name a readable directory"))
+            }
+        }
+        let (public, state) = (real(dir), real(&config.state_dir));
+        if state.starts_with(&public) {
+            let state = config.state_dir.display();
+            let reason = format!("the state directory {state} lies in it, and with it the keys; move one of them");
+            reader.complain(name, &shown, &reason);
+        } else if public.starts_with(&state) {
+            let state = config.state_dir.display();
+            reader.complain(name, &shown, &format!("lies in the state directory {state}; move it out"));
+        }
+    }
+}
+
+/// `path` without links and dots as far as it exists; what does not exist yet is appended as it stands.
+fn real(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for ancestor in absolute.ancestors() {
+        if let Ok(found) = ancestor.canonicalize() {
+            let rest = absolute.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return rest.components().fold(found, |mut path, part| {
+                match part {
+                    Component::ParentDir => {
+                        path.pop();
+                    }
+                    Component::Normal(_) | Component::CurDir | Component::RootDir | Component::Prefix(_) => {
+                        path.push(part)
+                    }
+                }
+                path
+            });
+        }
+    }
+    absolute
+}
+
+fn files(reader: &mut Reader<'_>, config: &Config) {
+    let certificate = config.certificate.as_ref();
+    let named = [
+        ("cert", certificate.map(|(cert, _)| cert)),
+        ("key", certificate.map(|(_, key)| key)),
+        ("secret_file", config.secret_file.as_ref()),
+    ];
+    for (name, path) in named {
+        let Some(path) = path else { continue };
+        let readable = File::open(path).and_then(|file| file.metadata());
+        let shown = path.display().to_string();
+        match readable {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => reader.complain(name, &shown, "not a file; name the file itself"),
+            Err(error) => {
+                let reason = format!("cannot be read ({error}); name a file that the user running relais may read");
+                reader.complain(name, &shown, &reason);
+            }
+        }
+    }
+    if let Some(path) = config.secret_file.as_ref().filter(|path| path.is_file()) {
+        if let Err(error) = crate::state::read_secret_file(path) {
+            reader.complain("secret_file", &path.display().to_string(), &format!("{error:#}"));
+        }
+    }
+}
+
+fn advice(reader: &mut Reader<'_>, config: &Config) {
+    let listens = [&config.udp, &config.tcp, &config.http];
+    let only_loopback = listens.iter().flat_map(|listen| &listen.addresses).all(|address| address.ip().is_loopback());
+    if config.access == Some(Access::Open) && !only_loopback {
+        let warning = "access = open on a listener that others can reach: anybody may use the relay; invite is safer";
+        reader.warnings.push(warning.into());
+    }
+    if config.secrets.iter().any(|secret| secret.chars().count() < SECRET_ADVISED) {
+        reader.warnings.push(format!("a shared secret is shorter than {SECRET_ADVISED} characters: it can be guessed"));
+    }
+    for block in config.allow_peers.iter().filter(|block| block.prefix == 0) {
+        let warning = "the relay will reach private and local networks too; name the networks that are meant";
+        reader.warnings.push(format!("allow_peer {block}: {warning}"));
+    }
+}

@@ -1,0 +1,342 @@
+//! Streamer and viewer pages over a plain WebSocket.
+//!
+//! A page that knows nothing of us sends `streamer` or `viewer` and gets only messages it knows. One that puts
+//! `stream` or `extras` in that first message also gets `viewerLeft`, `streamerLeft`, `viewerCount` and complaints.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Dialect, MAX_COMPLAINTS, Output, Services, body, parse_fault, present, to_json};
+use crate::signaling::{Body, Command, Delivery, Event, Fault, Join, Kind, PeerId, PeerView, Role, RoomKey, To};
+use crate::time::Mono;
+
+/// Longest `viewerId`, as JSON.
+const MAX_VIEWER_ID: usize = 128;
+
+/// Longest stream name, in characters.
+const MAX_STREAM: usize = 64;
+
+/// The stream of pages that name none.
+const DEFAULT_STREAM: &str = "default";
+
+/// One live client.
+pub struct Live {
+    /// From the URL, when the messages name none.
+    stream: Option<String>,
+    token: Option<String>,
+    state: State,
+    extras: bool,
+    complaints: u32,
+    outputs: VecDeque<Output>,
+}
+
+enum State {
+    Unregistered,
+    Streamer(Viewers),
+    Viewer { alias: Body, streamer: Option<PeerId> },
+    Closed,
+}
+
+/// The viewers that a streamer knows; of several with one `viewerId` the newest.
+#[derive(Default)]
+struct Viewers {
+    by_alias: HashMap<Box<str>, PeerId>,
+    aliases: HashMap<PeerId, Body>,
+}
+
+impl Viewers {
+    fn insert(&mut self, view: &PeerView) -> Option<Body> {
+        let alias = view.alias.clone()?;
+        self.by_alias.insert(alias.get().into(), view.peer.clone());
+        self.aliases.insert(view.peer.clone(), alias.clone());
+        Some(alias)
+    }
+
+    /// The alias that went with the peer, unless a newer viewer bears it.
+    fn remove(&mut self, peer: &PeerId) -> Option<Body> {
+        let alias = self.aliases.remove(peer)?;
+        if self.by_alias.get(alias.get()) != Some(peer) {
+            return None;
+        }
+        self.by_alias.remove(alias.get());
+        Some(alias)
+    }
+
+    fn alias(&self, peer: &PeerId) -> Option<&Body> {
+        self.aliases.get(peer).filter(|alias| self.by_alias.get(alias.get()) == Some(peer))
+    }
+}
+
+#[derive(Deserialize)]
+struct ClientMessage<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default, rename = "viewerId", borrow, deserialize_with = "present")]
+    viewer_id: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    stream: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    token: Option<Cow<'a, str>>,
+    #[serde(default)]
+    extras: bool,
+    #[serde(default, borrow, deserialize_with = "present")]
+    offer: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    answer: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    candidate: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum ServerMessage<'a> {
+    NewViewer { viewer_id: &'a RawValue },
+    Offer { offer: Option<&'a RawValue>, viewer_id: &'a RawValue },
+    Answer { answer: Option<&'a RawValue>, viewer_id: &'a RawValue },
+    Candidate { candidate: Option<&'a RawValue>, target: &'static str, viewer_id: &'a RawValue },
+    ViewerLeft { viewer_id: &'a RawValue },
+    StreamerLeft,
+    ViewerCount { count: usize },
+    Pong,
+    Error { code: &'static str, message: String },
+}
+
+impl Live {
+    /// `stream` and `token`: from the query of the URL.
+    pub fn new(stream: Option<String>, token: Option<String>) -> Self {
+        Self { stream, token, state: State::Unregistered, extras: false, complaints: 0, outputs: VecDeque::new() }
+    }
+
+    fn read(&mut self, text: &str, services: &dyn Services) -> Result<(), Fault> {
+        let message: ClientMessage<'_> = serde_json::from_str(text).map_err(|error| parse_fault(&error))?;
+        match &*message.kind {
+            "ping" => self.say(&ServerMessage::Pong),
+            "streamer" => self.register(&message, true, services)?,
+            "viewer" => self.register(&message, false, services)?,
+            "offer" => self.send(&message, Kind::Offer, message.offer)?,
+            "answer" => self.send(&message, Kind::Answer, message.answer)?,
+            "candidate" => self.send(&message, Kind::Candidate, message.candidate)?,
+            _ => return Err(Fault::UnknownType),
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, message: &ClientMessage<'_>, streams: bool, services: &dyn Services) -> Result<(), Fault> {
+        let stream = message.stream.as_deref().or(self.stream.as_deref()).unwrap_or(DEFAULT_STREAM);
+        if !is_stream_name(stream) {
+            return Err(Fault::BadRoom);
+        }
+        let token = message.token.as_deref().or(self.token.as_deref()).filter(|token| !token.is_empty());
+        let permit = services.authorize(token)?;
+        if !permit.opens(stream) {
+            return Err(Fault::WrongRoom);
+        }
+        if streams && permit.role == Role::Viewer {
+            return Err(Fault::WrongRole);
+        }
+        let peer = PeerId::random(services);
+        let alias = if streams { None } else { Some(viewer_alias(message.viewer_id, &peer)?) };
+        let join = Join {
+            room: RoomKey::Stream(stream.into()),
+            peer,
+            role: if streams { Role::Streamer } else { Role::Viewer },
+            name: permit.name,
+            instance: None,
+            alias: alias.clone(),
+            session: None,
+        };
+        self.extras = message.extras || message.stream.is_some();
+        self.state = match alias {
+            Some(alias) => State::Viewer { alias, streamer: None },
+            None => State::Streamer(Viewers::default()),
+        };
+        // A page may register again: the hub then takes it out of its former place first.
+        self.outputs.push_back(Output::Command(Command::Join(Box::new(join))));
+        Ok(())
+    }
+
+    fn send(&mut self, message: &ClientMessage<'_>, kind: Kind, raw: Option<&RawValue>) -> Result<(), Fault> {
+        let raw = raw.ok_or(Fault::BadMessage)?;
+        let to = match &self.state {
+            State::Streamer(viewers) => {
+                let alias = message.viewer_id.ok_or(Fault::BadMessage)?;
+                let peer = viewers.by_alias.get(alias.get()).ok_or(Fault::UnknownPeer)?;
+                To::Peer(peer.clone())
+            }
+            // Whatever viewerId it wrote: a viewer speaks for itself only.
+            State::Viewer { streamer: Some(streamer), .. } => To::Peer(streamer.clone()),
+            State::Viewer { streamer: None, .. } => return Err(Fault::UnknownPeer),
+            State::Unregistered | State::Closed => return Err(Fault::JoinFirst),
+        };
+        self.outputs.push_back(Output::Command(Command::Send { to, kind, body: Some(body(raw)) }));
+        Ok(())
+    }
+
+    fn tell(&mut self, event: Event) -> Result<(), Fault> {
+        match event {
+            Event::Joined(joined) => {
+                for view in &joined.peers {
+                    self.meet(view);
+                }
+                self.count();
+            }
+            Event::PeerJoined(view) => {
+                self.meet(&view);
+                self.count();
+            }
+            Event::PeerLeft { peer, .. } => self.part(&peer),
+            Event::Message { from, kind, body } => self.carry(&from, kind, body.as_deref()),
+            Event::Complaint(fault) => self.complain(fault),
+            Event::Closing => return Err(Fault::Shutdown),
+            Event::Closed(fault) => return Err(fault),
+            Event::PeerLost(_) | Event::PeerBack(_) | Event::Ice => {}
+        }
+        Ok(())
+    }
+
+    fn meet(&mut self, view: &PeerView) {
+        match &mut self.state {
+            State::Streamer(viewers) => {
+                if let Some(alias) = viewers.insert(view) {
+                    self.say(&ServerMessage::NewViewer { viewer_id: &alias });
+                }
+            }
+            State::Viewer { streamer, .. } => *streamer = Some(view.peer.clone()),
+            State::Unregistered | State::Closed => {}
+        }
+    }
+
+    fn part(&mut self, peer: &PeerId) {
+        match &mut self.state {
+            State::Streamer(viewers) => {
+                if let Some(alias) = viewers.remove(peer)
+                    && self.extras
+                {
+                    self.say(&ServerMessage::ViewerLeft { viewer_id: &alias });
+                }
+                self.count();
+            }
+            State::Viewer { streamer, .. } if streamer.as_ref() == Some(peer) => {
+                *streamer = None;
+                if self.extras {
+                    self.say(&ServerMessage::StreamerLeft);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn carry(&mut self, from: &PeerId, kind: Kind, body: Option<&RawValue>) {
+        let (viewer_id, target) = match &self.state {
+            State::Streamer(viewers) => (viewers.alias(from).cloned(), "streamer"),
+            State::Viewer { alias, .. } => (Some(alias.clone()), "viewer"),
+            State::Unregistered | State::Closed => (None, ""),
+        };
+        // `None`: a newer viewer bears the alias, and the streamer could not tell the two apart.
+        let Some(viewer_id) = viewer_id else { return };
+        let viewer_id = &*viewer_id;
+        match kind {
+            Kind::Offer => self.say(&ServerMessage::Offer { offer: body, viewer_id }),
+            Kind::Answer => self.say(&ServerMessage::Answer { answer: body, viewer_id }),
+            Kind::Candidate => self.say(&ServerMessage::Candidate { candidate: body, target, viewer_id }),
+            Kind::Bye => {}
+        }
+    }
+
+    fn count(&mut self) {
+        if let State::Streamer(viewers) = &self.state
+            && self.extras
+        {
+            let count = viewers.aliases.len();
+            self.say(&ServerMessage::ViewerCount { count });
+        }
+    }
+
+    fn complain(&mut self, fault: Fault) {
+        if self.extras {
+            self.say(&ServerMessage::Error { code: fault.code(), message: fault.to_string() });
+        }
+    }
+
+    fn end(&mut self, fault: Fault) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        if fault != Fault::Shutdown {
+            self.say(&ServerMessage::Error { code: fault.code(), message: fault.to_string() });
+        }
+        self.state = State::Closed;
+        self.outputs.push_back(Output::Close(fault.close_code()));
+    }
+
+    fn say(&mut self, message: &ServerMessage<'_>) {
+        self.outputs.push_back(Output::Text(to_json(message)));
+    }
+}
+
+impl Dialect for Live {
+    fn handle_text(&mut self, _now: Mono, text: &str, services: &dyn Services) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        match self.read(text, services) {
+            Ok(()) => self.complaints = 0,
+            // Pages may speak before they register, or to a viewer that just left.
+            Err(fault @ (Fault::JoinFirst | Fault::UnknownPeer)) => self.complain(fault),
+            Err(fault) => {
+                self.complaints += 1;
+                if fault.is_fatal() || self.complaints >= MAX_COMPLAINTS {
+                    self.end(fault);
+                } else {
+                    self.complain(fault);
+                }
+            }
+        }
+    }
+
+    fn handle_delivery(&mut self, _now: Mono, delivery: Delivery, _services: &dyn Services) {
+        if matches!(self.state, State::Closed) {
+            return;
+        }
+        if let Err(fault) = self.tell(delivery.event) {
+            self.end(fault);
+        }
+    }
+
+    fn handle_fault(&mut self, fault: Fault) {
+        self.end(fault);
+    }
+
+    fn handle_timeout(&mut self, _now: Mono) {}
+
+    fn poll_timeout(&self) -> Option<Mono> {
+        None
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+}
+
+/// A viewer's id as it wrote it: a string or a number, kept in its JSON type, since streamers use it as a map key.
+/// A viewer that gives none is called by its peer id.
+fn viewer_alias(raw: Option<&RawValue>, peer: &PeerId) -> Result<Body, Fault> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+        return serde_json::value::to_raw_value(peer).map(Body::from).map_err(|_| Fault::BadMessage);
+    };
+    let is_scalar = raw.get().starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
+    if !is_scalar || raw.get().len() > MAX_VIEWER_ID {
+        return Err(Fault::BadMessage);
+    }
+    Ok(body(raw))
+}
+
+fn is_stream_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= MAX_STREAM && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! The JSON of the native protocol.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::present;
+use crate::signaling::{Fault, Joined, Kind, LeaveReason, PeerId, PeerView, Role};
+
+/// Any message of a client: the fields of all types, since a flat shape lets bodies be borrowed as they stand.
+#[derive(Deserialize)]
+pub(super) struct ClientMessage<'a> {
+    #[serde(rename = "type", borrow)]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(default)]
+    pub(super) v: Option<u64>,
+    #[serde(default, borrow)]
+    pub(super) room: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    pub(super) token: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    pub(super) name: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    pub(super) instance: Option<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    pub(super) session: Option<Cow<'a, str>>,
+    #[serde(default)]
+    pub(super) seq: Option<u64>,
+    #[serde(default, borrow)]
+    pub(super) to: Option<Cow<'a, str>>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) description: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    pub(super) candidate: Option<&'a RawValue>,
+}
+
+/// A message with its number in the session.
+#[derive(Serialize)]
+pub(super) struct Numbered<'a> {
+    #[serde(flatten)]
+    pub(super) message: &'a ServerMessage<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seq: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(super) enum ServerMessage<'a> {
+    Joined {
+        v: u8,
+        room: &'a str,
+        peer: &'a PeerId,
+        session: Option<&'a str>,
+        resumed: bool,
+        role: Role,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+        limit: usize,
+        resume: u64,
+        peers: Vec<WirePeer<'a>>,
+        ice: &'a RawValue,
+    },
+    Offer {
+        from: &'a PeerId,
+        description: Option<&'a RawValue>,
+    },
+    Answer {
+        from: &'a PeerId,
+        description: Option<&'a RawValue>,
+    },
+    Candidate {
+        from: &'a PeerId,
+        candidate: Option<&'a RawValue>,
+    },
+    Bye {
+        from: &'a PeerId,
+    },
+    Ice {
+        ice: &'a RawValue,
+    },
+    PeerJoined(WirePeer<'a>),
+    PeerLost {
+        peer: &'a PeerId,
+    },
+    PeerBack {
+        peer: &'a PeerId,
+    },
+    PeerLeft {
+        peer: &'a PeerId,
+        reason: LeaveReason,
+    },
+    Closing {
+        reason: &'a str,
+    },
+    Error {
+        code: &'static str,
+        message: String,
+        fatal: bool,
+    },
+    Pong,
+}
+
+impl<'a> ServerMessage<'a> {
+    pub(super) fn joined(room: &'a str, joined: &'a Joined, ice: &'a RawValue) -> Self {
+        Self::Joined {
+            v: 1,
+            room,
+            peer: &joined.peer,
+            session: joined.session.as_ref().map(|secret| secret.as_str()),
+            resumed: joined.resumed,
+            role: joined.role,
+            name: joined.name.as_deref(),
+            limit: joined.limit,
+            resume: joined.resume.as_secs(),
+            peers: joined.peers.iter().map(WirePeer::from).collect(),
+            ice,
+        }
+    }
+
+    pub(super) fn carried(from: &'a PeerId, kind: Kind, body: Option<&'a RawValue>) -> Self {
+        match kind {
+            Kind::Offer => Self::Offer { from, description: body },
+            Kind::Answer => Self::Answer { from, description: body },
+            Kind::Candidate => Self::Candidate { from, candidate: body },
+            Kind::Bye => Self::Bye { from },
+        }
+    }
+
+    pub(super) fn error(fault: Fault, fatal: bool) -> Self {
+        Self::Error { code: fault.code(), message: fault.to_string(), fatal }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct WirePeer<'a> {
+    peer: &'a PeerId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'a str>,
+    polite: bool,
+    connected: bool,
+}
+
+impl<'a> From<&'a PeerView> for WirePeer<'a> {
+    fn from(view: &'a PeerView) -> Self {
+        Self {
+            peer: &view.peer,
+            name: view.name.as_deref(),
+            role: view.role,
+            instance: view.instance.as_deref(),
+            polite: view.polite,
+            connected: view.connected,
+        }
+    }
+}

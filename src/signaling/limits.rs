@@ -1,0 +1,89 @@
+//! Named limits of the signaling core, and the rate limiter.
+
+use std::time::Duration;
+
+use crate::time::Mono;
+
+/// What the hub allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubLimits {
+    /// Rooms and streams together.
+    pub rooms: usize,
+    /// Peers in one call room, lost ones that may come back included.
+    pub peers_per_room: usize,
+    /// Viewers of one stream.
+    pub viewers_per_stream: usize,
+    /// By-id sockets together.
+    pub direct_sockets: usize,
+    /// How long a lost connection may come back.
+    pub resume: Duration,
+    /// Messages kept for one session, in case its connection is lost. A call's start takes some 50.
+    pub replay_messages: usize,
+    /// Bytes kept for one session.
+    pub replay_bytes: usize,
+}
+
+impl Default for HubLimits {
+    fn default() -> Self {
+        Self {
+            rooms: 10_000,
+            peers_per_room: 2,
+            viewers_per_stream: 10_000,
+            direct_sockets: 50_000,
+            resume: Duration::from_secs(60),
+            replay_messages: 256,
+            replay_bytes: 1 << 20,
+        }
+    }
+}
+
+/// A token bucket: so many a second, with a burst of one second's worth.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    per_second: u64,
+    /// In thousandths of a message.
+    available: u64,
+    filled: Mono,
+}
+
+impl Rate {
+    pub fn new(per_second: u32, now: Mono) -> Self {
+        let per_second = u64::from(per_second.max(1));
+        Self { per_second, available: per_second * 1000, filled: now }
+    }
+
+    /// Takes one; false when there is none left.
+    pub fn take(&mut self, now: Mono) -> bool {
+        let millis = (now - self.filled).as_millis() as u64;
+        self.filled = self.filled.max(now);
+        self.available =
+            self.available.saturating_add(millis.saturating_mul(self.per_second)).min(self.per_second * 1000);
+        if self.available < 1000 {
+            return false;
+        }
+        self.available -= 1000;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_one_second_then_the_rate() {
+        let mut rate = Rate::new(10, Mono(5_000));
+        assert_eq!((0..20).filter(|_| rate.take(Mono(5_000))).count(), 10);
+        assert!(!rate.take(Mono(5_099)));
+        assert!(rate.take(Mono(5_100)));
+        assert_eq!((0..100).filter(|_| rate.take(Mono(60_000))).count(), 10);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_gives_nothing() {
+        let mut rate = Rate::new(1, Mono(1_000));
+        assert!(rate.take(Mono(1_000)));
+        assert!(!rate.take(Mono(0)));
+        assert!(!rate.take(Mono(1_500)));
+    }
+}

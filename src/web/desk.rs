@@ -1,0 +1,80 @@
+//! What the shell does for the dialects: tokens, ICE configuration, randomness.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, Request, header};
+
+use super::access::AccessError;
+use super::{Connection, Web};
+use crate::credentials::token::TokenError;
+use crate::signaling::dialect::{Ice, Permit, Services};
+use crate::signaling::{Fault, PeerId, Random};
+
+/// One client, as the request that opened its connection showed it.
+pub(super) struct Desk {
+    web: Arc<Web>,
+    connection: Connection,
+    host: Option<String>,
+    user_agent: Option<String>,
+}
+
+impl Desk {
+    pub(super) fn new<B>(web: Arc<Web>, connection: Connection, request: &Request<B>) -> Self {
+        let host = host(request).map(str::to_owned);
+        let user_agent = text(request.headers(), header::USER_AGENT).map(str::to_owned);
+        Self { web, connection, host, user_agent }
+    }
+}
+
+impl Random for Desk {
+    fn fill(&self, bytes: &mut [u8]) {
+        SystemRandom.fill(bytes);
+    }
+}
+
+/// The operating system's randomness.
+pub(super) struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, bytes: &mut [u8]) {
+        // Without randomness every id could be guessed: then rather no answer.
+        aws_lc_rs::rand::fill(bytes).expect("the system gives random bytes");
+    }
+}
+
+impl Services for Desk {
+    fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
+        let grant = self.web.authorize(&self.connection, token).map_err(|error| match error {
+            AccessError::TokenMissing => Fault::TokenMissing,
+            AccessError::Token(TokenError::Invalid) => Fault::TokenInvalid,
+            AccessError::Token(TokenError::Expired) => Fault::TokenExpired,
+            AccessError::Origin => Fault::OriginRefused,
+        })?;
+        Ok(Permit { room: grant.room, role: grant.role, name: grant.name })
+    }
+
+    fn ice(&self, peer: &PeerId) -> Result<Ice, Fault> {
+        let subject = format!("p.{peer}");
+        let (host, user_agent) = (self.host.as_deref(), self.user_agent.as_deref());
+        let config =
+            self.web.ice_config(&self.connection, host, user_agent, &subject, false).map_err(|_| Fault::UnknownHost)?;
+        let json = serde_json::value::to_raw_value(&config).map_err(|_| Fault::UnknownHost)?;
+        Ok(Ice { json: json.into(), ttl: config.ttl })
+    }
+}
+
+/// The text of a header that occurs.
+pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The Host of a request: the header, or the authority of an absolute target (RFC 9112 section 3.2.2).
+pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
+    request.uri().authority().map(|authority| authority.as_str()).or_else(|| text(request.headers(), header::HOST))
+}
+
+/// The first value of `key` in a request's query. An unreadable query has none.
+pub(super) fn query<B>(request: &Request<B>, key: &str) -> Option<String> {
+    let pairs = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).ok()?;
+    pairs.0.into_iter().find(|(name, _)| name == key).map(|(_, value)| value)
+}

@@ -1,0 +1,344 @@
+//! One TCP port for everything: STUN/TURN, TLS and HTTP told apart by the first byte, and again inside TLS.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::Connection;
+use super::host::client_prefix;
+use super::routes::{Arrival, Site};
+use crate::relay::{FiveTuple, Transport};
+
+/// How long a connection may take to show what it speaks, handshake included (DESIGN section 7).
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long a request's head may take, and how long a kept-alive connection may rest.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Silent connections per client prefix: a browser opens about six at once, and a /24 may hide many browsers.
+const SILENT_PER_PREFIX: usize = 256;
+/// Silent connections in all: each costs a file descriptor and a task.
+const SILENT_TOTAL: usize = 4096;
+/// Headers of one request; browsers send about twenty.
+const MAX_HEADERS: usize = 100;
+/// Bytes of a request's head.
+const MAX_HEAD: usize = 64 * 1024;
+/// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// A bound TCP port.
+pub struct Listener {
+    pub socket: TcpListener,
+    pub address: SocketAddr,
+    /// `--http`: plain HTTP is served without a redirect.
+    pub serves_plain: bool,
+}
+
+/// What all connections share.
+pub struct Front {
+    site: Arc<Site>,
+    acceptor: TlsAcceptor,
+    silent: Arc<Silent>,
+    stop: watch::Receiver<bool>,
+    /// Held by every HTTP connection; when all are gone, the drain is over. Weak, since TURN connections, which end
+    /// with the shards, hold this struct as well.
+    alive: mpsc::WeakSender<()>,
+}
+
+impl Front {
+    /// `stop` turns true when no more connections are taken; `alive` is held by each HTTP connection.
+    pub fn new(site: Arc<Site>, stop: watch::Receiver<bool>, alive: mpsc::WeakSender<()>) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::clone(&site.tls.server));
+        Self { site, acceptor, silent: Arc::default(), stop, alive }
+    }
+
+    /// Takes connections until `stop`; closes the listener then.
+    pub async fn accept(self: Arc<Self>, listener: Listener) {
+        let mut stop = self.stop.clone();
+        loop {
+            let accepted = tokio::select! {
+                () = stopped(&mut stop) => return,
+                accepted = listener.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, client)) => self.take(&listener, stream, client),
+                Err(error) => {
+                    tracing::warn!(address = %listener.address, %error, "cannot take a connection");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, listener: &Listener, stream: TcpStream, client: SocketAddr) {
+        let Some(silence) = self.silent.enter(client.ip()) else {
+            tracing::debug!(%client, "too many silent connections from there");
+            return;
+        };
+        // The address that was asked, which a wildcard listener does not know.
+        let Ok(server) = stream.local_addr() else { return };
+        let _ = stream.set_nodelay(true);
+        let connection = Connection {
+            client: canonical(client),
+            server: canonical(server),
+            secure: false,
+            loopback_listener: listener.address.ip().is_loopback(),
+        };
+        let serves_plain = listener.serves_plain || connection.loopback_listener;
+        let arrival = Arrival { connection, serves_plain };
+        tokio::spawn(Arc::clone(self).plain(stream, arrival, silence));
+    }
+
+    /// The first byte on the wire decides.
+    async fn plain(self: Arc<Self>, stream: TcpStream, arrival: Arrival, silence: Silence) {
+        let mut first = [0; 1];
+        let Ok(Ok(1)) = timeout(SILENCE, stream.peek(&mut first)).await else { return };
+        match speaks(first[0]) {
+            Some(Speaks::Stun) => {
+                drop(silence);
+                self.relay(stream, &arrival, Transport::Tcp, &[]).await;
+            }
+            Some(Speaks::Tls) => self.secure(stream, arrival, silence).await,
+            Some(Speaks::Http) => self.http(stream, arrival, silence).await,
+            None => {}
+        }
+    }
+
+    /// The first byte after the handshake decides: browsers name no protocol by ALPN on `turns:`.
+    async fn secure(self: Arc<Self>, stream: TcpStream, mut arrival: Arrival, silence: Silence) {
+        let opening = async {
+            let mut stream = self.acceptor.accept(stream).await?;
+            let mut first = vec![0; 2048];
+            let len = stream.read(&mut first).await?;
+            first.truncate(len);
+            io::Result::Ok((stream, first))
+        };
+        let (stream, first) = match timeout(SILENCE, opening).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error)) => {
+                tracing::debug!(client = %arrival.connection.client, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        };
+        arrival.connection.secure = true;
+        match first.first().and_then(|byte| speaks(*byte)) {
+            Some(Speaks::Stun) => {
+                drop(silence);
+                self.relay(stream, &arrival, Transport::Tls, &first).await;
+            }
+            Some(Speaks::Http) => self.http(Rewound { first: first.into(), stream }, arrival, silence).await,
+            Some(Speaks::Tls) | None => {}
+        }
+    }
+
+    async fn relay<S>(&self, stream: S, arrival: &Arrival, transport: Transport, first: &[u8])
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Connection { client, server, .. } = arrival.connection;
+        self.site.web.net.serve_stream(stream, FiveTuple { client, server, transport }, first).await;
+    }
+
+    async fn http<S>(self: Arc<Self>, stream: S, arrival: Arrival, silence: Silence)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some(alive) = self.alive.upgrade() else { return };
+        let silence = Mutex::new(Some(silence));
+        let client = arrival.connection.client;
+        let service = service_fn(|request| {
+            // A whole request head has come: this connection is silent no longer.
+            drop(silence.lock().unwrap_or_else(PoisonError::into_inner).take());
+            self.site.answer(arrival.clone(), request)
+        });
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD);
+        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let mut stop = self.stop.clone();
+        let served = tokio::select! {
+            served = serving.as_mut() => served,
+            () = stopped(&mut stop) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = served {
+            tracing::debug!(%client, %error, "HTTP connection ended");
+        }
+        drop(alive);
+    }
+}
+
+/// Waits until the server stops (or its owner is gone).
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stopped| *stopped).await;
+}
+
+enum Speaks {
+    Stun,
+    Tls,
+    Http,
+}
+
+/// What a client speaks, by its first byte: a STUN type begins with two zero bits and a method below 0x400, a TLS
+/// record of a handshake with 0x16, an HTTP method with a letter. ChannelData never comes first.
+fn speaks(first: u8) -> Option<Speaks> {
+    match first {
+        0x00..=0x03 => Some(Speaks::Stun),
+        0x16 => Some(Speaks::Tls),
+        b'A'..=b'Z' => Some(Speaks::Http),
+        _ => None,
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Counts connections that have not said anything yet.
+#[derive(Default)]
+struct Silent {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    total: usize,
+    by_prefix: HashMap<String, usize>,
+}
+
+/// One silent connection; dropped when it speaks or ends.
+struct Silence {
+    silent: Arc<Silent>,
+    prefix: String,
+}
+
+impl Silent {
+    /// `None` when there are too many from that client's prefix, or in all.
+    fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Silence> {
+        let prefix = client_prefix(client);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_prefix = counts.by_prefix.get(&prefix).copied().unwrap_or(0);
+        if counts.total >= SILENT_TOTAL || of_prefix >= SILENT_PER_PREFIX {
+            return None;
+        }
+        counts.total += 1;
+        counts.by_prefix.insert(prefix.clone(), of_prefix + 1);
+        Some(Silence { silent: Arc::clone(self), prefix })
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        let mut counts = self.silent.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.total -= 1;
+        let left = counts.by_prefix.get(&self.prefix).map_or(0, |count| count.saturating_sub(1));
+        if left == 0 {
+            counts.by_prefix.remove(&self.prefix);
+        } else {
+            counts.by_prefix.insert(self.prefix.clone(), left);
+        }
+    }
+}
+
+/// A stream that gives back what was read from it already.
+struct Rewound<S> {
+    first: Bytes,
+    stream: S,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, out);
+        }
+        let len = self.first.len().min(out.remaining());
+        out.put_slice(&self.first[..len]);
+        self.first.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_connections_are_capped_per_prefix() {
+        let silent = Arc::new(Silent::default());
+        let enter = |ip: &str| silent.enter(ip.parse().expect("address"));
+        let mut held: Vec<_> = (0..SILENT_PER_PREFIX).map(|_| enter("192.0.2.1").expect("room")).collect();
+        assert!(enter("192.0.2.200").is_none(), "the same /24");
+        assert!(enter("192.0.3.1").is_some(), "another /24");
+        held.pop();
+        assert!(enter("192.0.2.200").is_some());
+        drop(held);
+        let counts = silent.counts.lock().expect("lock");
+        assert_eq!((counts.total, counts.by_prefix.len()), (0, 0));
+    }
+
+    #[test]
+    fn silent_connections_are_capped_in_all() {
+        let silent = Arc::new(Silent::default());
+        let held: Vec<_> = (0..SILENT_TOTAL)
+            .map(|index| silent.enter(IpAddr::from([10, (index >> 8) as u8, index as u8, 1])).expect("room"))
+            .collect();
+        assert!(silent.enter(IpAddr::from([192, 0, 2, 1])).is_none());
+        drop(held);
+        assert!(silent.enter(IpAddr::from([192, 0, 2, 1])).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_comes_again() {
+        let (mut far, near) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut far, b"world").await.expect("written");
+        drop(far);
+        let mut text = String::new();
+        let mut stream = Rewound { first: Bytes::from_static(b"hello "), stream: near };
+        stream.read_to_string(&mut text).await.expect("read");
+        assert_eq!(text, "hello world");
+    }
+}

@@ -1,0 +1,347 @@
+// The call page: ties devices, room and views together.
+
+import { Devices } from "./devices.js";
+import { setUpLanguages, text } from "./i18n.js";
+import { RELAY_MODES } from "./ice-config.js";
+import { notify, unnotify } from "./notices.js";
+import { isRoomName, roomIn, understand } from "./room-name.js";
+import { Room } from "./room.js";
+import { playAll, removeAll, removeTile, showStream, showTile } from "./tiles.js";
+import { inviteLink, keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
+import { byId, fillPicker, problemKeys, refuse, show, showDetails, showRoute, showStatus } from "./views.js";
+
+const STORE_NAME = "relais.name";
+const name = roomIn(location.pathname) ?? "";
+const sessionKey = `relais.session.${name}`;
+const askedMode = new URLSearchParams(location.search).get("relay");
+const queryMode = RELAY_MODES.includes(askedMode) ? askedMode : null;
+/** Others know this page by it when it comes back under another peer id. */
+const instance = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+
+const devices = new Devices();
+let room = null;
+let relay = queryMode;
+let everConnected = false;
+
+takeToken();
+setUpLanguages(() => {
+  refreshDevices();
+  refreshCall();
+  setTitle();
+});
+for (const heading of document.querySelectorAll("[data-room]")) heading.textContent = name;
+wireControls();
+begin();
+
+async function begin() {
+  if (!isRoomName(name)) return refuse("bad-room");
+  if (!window.RTCPeerConnection) return refuse("unsupported");
+  if (!window.isSecureContext || !navigator.mediaDevices) {
+    const token = tokenFor(name);
+    const path = `${location.host}${location.pathname}${location.search}`;
+    return refuse("insecure", { secureHref: `https://${path}${token ? `#t=${token}` : ""}` });
+  }
+  byId("name").value = localStorage.getItem(STORE_NAME) ?? "";
+  const before = inCallBeforeReload();
+  if (before) Object.assign(devices.wanted, before.wanted);
+  if (before) relay = before.relay;
+  showRelaySwitch();
+  if (!before) show("prejoin");
+  await devices.open();
+  if (before) enter(before);
+  else setTitle();
+}
+
+/** A page reloaded in mid-call goes straight back; one opened anew asks first. */
+function inCallBeforeReload() {
+  const [navigation] = performance.getEntriesByType("navigation");
+  if (!["reload", "back_forward"].includes(navigation?.type)) return null;
+  try {
+    return JSON.parse(sessionStorage.getItem(sessionKey));
+  } catch {
+    return null;
+  }
+}
+
+function enter(before = null) {
+  performance.mark("relais:join");
+  const displayName = byId("name").value.trim();
+  localStorage.setItem(STORE_NAME, displayName);
+  everConnected = false;
+  room = new Room({
+    url: `${location.origin.replace(/^http/, "ws")}/api/ws`,
+    room: name,
+    token: tokenFor(name),
+    name: displayName || undefined,
+    instance,
+    session: before?.session,
+    seq: before?.seq,
+    local: devices,
+    info: devices.info,
+    relay,
+  });
+  wireRoom(room);
+  show("stage");
+  setTitle();
+  showSelf();
+  refreshCall();
+  room.join();
+  keepAwake();
+}
+
+function wireRoom(mine) {
+  const on = (type, handler) => mine.addEventListener(type, ({ detail }) => room === mine && handler(detail));
+  on("joined", (joined) => {
+    remember();
+    if (unnotify("server")) notify("notice.back");
+    warnAboutRelay();
+    refreshCall();
+  });
+  on("state", (state) => {
+    if (state.state === "waiting") notify(connectedLinks() ? "notice.server" : "notice.server-first", {}, { id: "server", kind: "warn" });
+    refreshCall();
+  });
+  on("link", ({ link }) => {
+    showTile(link);
+    refreshCall();
+  });
+  on("unlink", ({ link, reason }) => {
+    removeTile(link);
+    if (reason !== "self") notify(`notice.${["left", "lost", "reload", "kicked"].includes(reason) ? reason : "left"}`, { name: nameOf(link) });
+    refreshCall();
+  });
+  on("stream", ({ link }) => showStream(link));
+  on("change", ({ link }) => {
+    if (mine.links.includes(link)) showTile(link);
+    refreshCall();
+  });
+  on("fatal", ({ code, message }) => onFatal(code, message));
+}
+
+function onFatal(code, message) {
+  unnotify("server");
+  if (connectedLinks() > 0 && code !== "replaced") {
+    return notify("notice.gone", { reason: message || code }, { id: "gone", kind: "warn" });
+  }
+  leave();
+  refuse(code, { room: name, message });
+}
+
+function hangUp() {
+  leave();
+  show("ended");
+  setTitle();
+}
+
+function leave() {
+  const old = room;
+  room = null;
+  old?.leave();
+  sessionStorage.removeItem(sessionKey);
+  devices.stop();
+  removeAll();
+  for (const id of ["server", "gone", "relay"]) unnotify(id);
+  if (byId("settings").open) byId("settings").close();
+  if (document.fullscreenElement) document.exitFullscreen();
+}
+
+/** What a reload needs to take this place again as it was. */
+function remember() {
+  const { session, seq } = room.signaling;
+  const kept = { session, seq, wanted: devices.wanted, relay };
+  sessionStorage.setItem(sessionKey, JSON.stringify(kept));
+}
+
+function connectedLinks() {
+  return room?.links.filter((link) => link.state === "connected").length ?? 0;
+}
+
+function nameOf(link) {
+  return link.name || text("someone");
+}
+
+/** Everything on the stage that follows from the state of the room. */
+function refreshCall() {
+  if (!room) return;
+  const { links } = room;
+  const alone = links.length === 0;
+  if (connectedLinks() > 0) {
+    everConnected = true;
+    unnotify("relay");
+  }
+  byId("stage").classList.toggle("alone", alone);
+  byId("waiting").hidden = !alone || room.signaling.state !== "joined";
+  byId("waiting-link").textContent = `${location.host}/call/${name}`;
+  showStatus(stateWord(links));
+  const routed = links.filter((link) => link.route && link.state === "connected");
+  showRoute((routed.find((link) => link.route.kind === "relay") ?? routed[0])?.route ?? null);
+  if (byId("settings").open) showDetails(links);
+  if (relay && links.some((link) => link.state === "failed")) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+}
+
+function stateWord(links) {
+  if (connectedLinks() > 0) return "connected";
+  if (room.signaling.state === "waiting") return "unreachable";
+  if (links.length === 0) return room.signaling.state === "joined" ? "alone" : "joining";
+  if (links.some((link) => link.state === "disconnected")) return "interrupted";
+  return everConnected || links.some((link) => link.state === "failed") ? "restarting" : "connecting";
+}
+
+function warnAboutRelay() {
+  if (relay && room?.signaling.state === "joined" && room.usableServers === 0) {
+    notify("relay.none", {}, { id: "relay", kind: "warn" });
+  }
+}
+
+function setRelay(on) {
+  relay = on ? (queryMode ?? "any") : null;
+  showRelaySwitch();
+  unnotify("relay");
+  room?.setRelay(relay);
+  warnAboutRelay();
+}
+
+function showRelaySwitch() {
+  for (const box of document.querySelectorAll("[data-relay]")) box.checked = relay !== null;
+}
+
+function refreshDevices() {
+  const { cameras, microphones } = devices;
+  for (const select of document.querySelectorAll("[data-pick]")) {
+    const kind = select.dataset.pick;
+    fillPicker(select, kind === "video" ? cameras : microphones, devices.current(kind));
+  }
+  for (const button of document.querySelectorAll("[data-turn]")) {
+    const kind = button.dataset.turn;
+    const on = devices.wanted[kind] && (kind === "audio" ? devices.audio !== null : devices.camera !== null);
+    button.setAttribute("aria-pressed", String(on));
+  }
+  const notice = document.querySelector(".device-problem");
+  const keys = problemKeys(devices.problems);
+  notice.hidden = keys.length === 0;
+  notice.textContent = [...keys, "problem.anyway"].map((key) => text(key)).join(" ");
+  byId("screen").hidden = !devices.canShare;
+  byId("screen").setAttribute("aria-pressed", String(devices.sharing));
+  byId("self-muted").hidden = devices.info.mic;
+  showSelf();
+  room?.tellInfo(devices.info);
+}
+
+function showSelf() {
+  for (const video of [byId("preview"), byId("self-video")]) {
+    const track = devices.video;
+    const shown = video.srcObject?.getVideoTracks()[0] ?? null;
+    if (shown !== track) video.srcObject = track ? new MediaStream([track]) : null;
+    video.parentElement.classList.toggle("dark", track === null);
+    video.classList.toggle("mirrored", track !== null && !devices.sharing);
+  }
+}
+
+function setTitle() {
+  const key = { prejoin: "pre.page", ended: "ended.page" }[document.body.dataset.view];
+  document.title = key ? text(key, { room: name }) : `${name} – Relais`;
+}
+
+async function copyLink() {
+  const link = inviteLink(name);
+  try {
+    await navigator.clipboard.writeText(link);
+    notify("copied");
+  } catch {
+    notify("copy.failed", { link }, { id: "copy" });
+  }
+}
+
+async function toggleScreen() {
+  if (devices.sharing) return devices.unshare();
+  try {
+    await devices.share();
+  } catch (error) {
+    // Closing the browser's chooser is no failure.
+    if (error.name !== "NotAllowedError") notify("notice.share-failed", {}, { kind: "warn" });
+  }
+}
+
+async function turn(kind) {
+  const button = document.querySelector(`[data-turn="${kind}"]`);
+  await devices.turn(kind, button.getAttribute("aria-pressed") !== "true");
+  if (room && devices.problems[kind]) notify(`problem.${kind}.${devices.problems[kind]}`, {}, { kind: "warn" });
+}
+
+async function rejoin() {
+  await devices.open();
+  enter();
+}
+
+function usePastedLink(typed) {
+  const target = understand(typed, location.origin);
+  if (target?.href) return location.assign(target.href);
+  const token = target && tokenIn(target.hash);
+  if (!token) return byId("paste-link").focus();
+  keepToken(token);
+  const path = `/call/${encodeURIComponent(target.room ?? name)}`;
+  if (location.pathname === path) location.reload();
+  else location.assign(path);
+}
+
+async function keepAwake() {
+  try {
+    await navigator.wakeLock?.request("screen");
+  } catch {
+    // Not allowed on low battery: the screen then goes dark as always.
+  }
+}
+
+function wireControls() {
+  const click = (id, handler) => byId(id).addEventListener("click", handler);
+  devices.addEventListener("change", refreshDevices);
+  devices.addEventListener("track", ({ detail }) => room?.setTrack(detail.kind, detail.track));
+  byId("enter").addEventListener("submit", (event) => {
+    event.preventDefault();
+    enter();
+  });
+  byId("paste").addEventListener("submit", (event) => {
+    event.preventDefault();
+    usePastedLink(byId("paste-link").value);
+  });
+  for (const button of document.querySelectorAll("[data-turn]")) button.addEventListener("click", () => turn(button.dataset.turn));
+  for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", copyLink);
+  for (const select of document.querySelectorAll("[data-pick]")) {
+    select.addEventListener("change", () => devices.pick(select.dataset.pick, select.value));
+  }
+  for (const box of document.querySelectorAll("[data-relay]")) box.addEventListener("change", () => setRelay(box.checked));
+  click("hang-up", hangUp);
+  click("rejoin", rejoin);
+  click("retry", rejoin);
+  click("screen", toggleScreen);
+  click("sound", playAll);
+  for (const id of ["open-settings", "badge"]) {
+    click(id, () => {
+      byId("settings").showModal();
+      showDetails(room?.links ?? []);
+    });
+  }
+  click("close-settings", () => byId("settings").close());
+  byId("settings").addEventListener("click", (event) => event.target === event.currentTarget && event.target.close());
+  byId("fullscreen").hidden = !document.fullscreenEnabled;
+  click("fullscreen", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
+  byId("share").hidden = !navigator.share;
+  click("share", () => navigator.share({ title: name, url: inviteLink(name) }).catch(() => {}));
+  wirePage();
+}
+
+function wirePage() {
+  // The place becomes free at once; a reload takes it again.
+  addEventListener("pagehide", () => {
+    if (!room) return;
+    remember();
+    room.signaling.leave();
+  });
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+  addEventListener("online", () => room?.signaling.retryNow());
+  document.addEventListener("visibilitychange", () => {
+    if (!room || document.visibilityState !== "visible") return;
+    room.signaling.retryNow();
+    keepAwake();
+  });
+}

@@ -1,0 +1,115 @@
+// The home page: make a room or join one.
+
+import { currentLanguage, label, say, setUpLanguages, text } from "./i18n.js";
+import { isRoomName, randomRoomName, toRoomName, understand } from "./room-name.js";
+import { inviteLink, keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
+
+const byId = (id) => document.getElementById(id);
+const room = byId("room");
+const where = byId("where");
+let named = false;
+
+takeToken();
+setUpLanguages(() => {
+  document.title = text("home.page");
+  if (!named) shuffle();
+});
+document.title = text("home.page");
+shuffle();
+askServer();
+
+byId("shuffle").addEventListener("click", () => {
+  shuffle();
+  room.focus();
+});
+room.addEventListener("input", () => {
+  named = true;
+});
+byId("copy").addEventListener("click", copyLink);
+byId("create").addEventListener("submit", (event) => {
+  event.preventDefault();
+  go(chosenRoom());
+});
+byId("join").addEventListener("submit", (event) => {
+  event.preventDefault();
+  join(where.value);
+});
+where.addEventListener("input", () => {
+  byId("join-problem").hidden = true;
+  where.removeAttribute("aria-invalid");
+});
+
+function shuffle() {
+  named = false;
+  room.value = randomRoomName(currentLanguage());
+}
+
+function chosenRoom() {
+  const typed = room.value.trim();
+  const name = isRoomName(typed) ? typed : toRoomName(typed);
+  room.value = name || randomRoomName(currentLanguage());
+  return room.value;
+}
+
+function go(name) {
+  location.assign(`/call/${encodeURIComponent(name)}`);
+}
+
+function join(typed) {
+  const target = understand(typed, location.origin);
+  if (!target) {
+    say(byId("join-problem"), "home.join-problem");
+    byId("join-problem").hidden = false;
+    where.setAttribute("aria-invalid", "true");
+    where.focus();
+    return;
+  }
+  if (target.href) return location.assign(target.href);
+  const token = tokenIn(target.hash);
+  if (token) keepToken(token);
+  if (target.room) return go(target.room);
+  where.value = "";
+  askServer();
+}
+
+async function copyLink() {
+  const link = inviteLink(chosenRoom());
+  try {
+    await navigator.clipboard.writeText(link);
+    say(byId("copied"), "home.copied");
+    const button = byId("copy");
+    const icon = button.querySelector("use");
+    label(button, "home.copied");
+    icon.setAttribute("href", "/icons.svg#check");
+    setTimeout(() => {
+      label(button, "home.copy");
+      icon.setAttribute("href", "/icons.svg#link");
+    }, 2_000);
+  } catch {
+    // Without the clipboard (plain http) the link can be copied by hand.
+    where.value = link;
+    where.select();
+  }
+}
+
+/** Would the server let us in? If not, says what to do before anybody has started a call in vain. */
+async function askServer() {
+  const notice = byId("invite");
+  const token = tokenFor(null);
+  let code = null;
+  try {
+    const answer = await fetch("/api/ice", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    if (answer.status === 401 || answer.status === 403) {
+      const { code: named } = await answer.json().catch(() => ({}));
+      code = named ?? (token ? "token-invalid" : "token-missing");
+    }
+  } catch {
+    code = "no-server";
+  }
+  notice.hidden = code === null;
+  if (code === null) return;
+  const prefix = code === "no-server" ? "home" : "refused";
+  const known = ["no-server", "token-missing", "token-invalid", "token-expired"].includes(code) ? code : "token-invalid";
+  say(byId("invite-title"), `${prefix}.${known}.title`);
+  say(byId("invite-text"), `${prefix}.${known}.text`);
+}

@@ -1,0 +1,106 @@
+// The faces of the call page: before, in, after and instead of a call. Knows the document, not the call.
+
+import { say, text } from "./i18n.js";
+
+const VIEWS = ["prejoin", "stage", "ended", "refused"];
+const WITH_TEXT = new Set(["token-missing", "token-invalid", "token-expired", "wrong-room", "room-full", "rooms-full",
+  "bad-room", "bad-name", "replaced", "version", "insecure", "unsupported"]);
+const CURED_BY_LINK = new Set(["token-missing", "token-invalid", "token-expired", "wrong-room"]);
+const HOPELESS = new Set(["bad-room", "insecure", "unsupported"]);
+
+export const byId = (id) => document.getElementById(id);
+
+/** Shows one view and tells screen readers by moving the focus to its heading. */
+export function show(view) {
+  for (const name of VIEWS) byId(name).hidden = name !== view;
+  byId("page-bar").hidden = view === "stage";
+  document.body.dataset.view = view;
+  const heading = byId(view).querySelector("h1");
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+}
+
+/** Says why there is no call, and what to do. */
+export function refuse(code, { room, message = "", secureHref = null } = {}) {
+  const known = WITH_TEXT.has(code) ? code : "other";
+  say(byId("refused-title"), `refused.${known}.title`);
+  say(byId("refused-text"), `refused.${known}.text`, { room, message: message || code });
+  byId("paste").hidden = !CURED_BY_LINK.has(code);
+  byId("retry").hidden = CURED_BY_LINK.has(code) || HOPELESS.has(code);
+  byId("secure-link").hidden = !secureHref;
+  if (secureHref) byId("secure-link").href = secureHref;
+  byId("refused").dataset.code = code;
+  show("refused");
+}
+
+/** The state of the call in words, with a colour beside it. */
+export function showStatus(state) {
+  say(byId("status"), `state.${state}`);
+  byId("status-dot").dataset.state = state;
+}
+
+/** The badge that says which way the call takes. */
+export function showRoute(route) {
+  const badge = byId("badge");
+  badge.hidden = !route;
+  if (!route) return;
+  badge.dataset.route = route.kind;
+  badge.dataset.transports = route.transports.join(" ");
+  byId("badge-icon").setAttribute("href", `/icons.svg#${route.kind === "relay" ? "relay" : "direct"}`);
+  byId("badge-text").textContent = routeText(route);
+}
+
+export function routeText(route) {
+  if (route.kind !== "relay") return text(`route.${route.kind}`);
+  if (route.transports.length === 0) return text("route.relay");
+  return text("route.relay.over", { transports: route.transports.map((one) => one.toUpperCase()).join(text("route.and")) });
+}
+
+/** The connection section of the settings: one block per person. */
+export function showDetails(links) {
+  const list = byId("details");
+  const rows = [];
+  for (const link of links) {
+    if (links.length > 1) rows.push(["name", link.name || text("someone")]);
+    if (link.route) rows.push(["detail.route", routeText(link.route)]);
+    if (link.roundTrip !== null && link.roundTrip !== undefined) rows.push(["detail.time", `${Math.round(link.roundTrip * 1_000)} ms`]);
+    if (link.bitRate) rows.push(["detail.rate", `${(link.bitRate / 1_000_000).toFixed(1)} Mbit/s`]);
+  }
+  list.replaceChildren(
+    ...rows.flatMap(([key, value]) => {
+      const term = document.createElement("dt");
+      if (key === "name") term.textContent = value;
+      else say(term, key);
+      if (key === "name") return [term];
+      const detail = document.createElement("dd");
+      detail.textContent = value;
+      return [term, detail];
+    }),
+  );
+  if (rows.length > 0) return;
+  const none = document.createElement("dt");
+  say(none, "detail.none");
+  list.replaceChildren(none);
+}
+
+/** Fills a device picker and marks what is in use. */
+export function fillPicker(select, devices, current) {
+  const options = devices.map((device, index) => {
+    const option = new Option(device.label || text("device.number", { number: index + 1 }), device.deviceId);
+    option.selected = device.deviceId === current;
+    return option;
+  });
+  if (options.length === 0) {
+    const none = new Option("", "");
+    say(none, "device.none");
+    options.push(none);
+  }
+  select.replaceChildren(...options);
+  select.disabled = devices.length === 0;
+}
+
+/** One sentence or two on devices that could not be opened. Returns keys. */
+export function problemKeys({ audio, video }) {
+  if (audio && audio === video) return [`problem.both.${audio}`];
+  return [video && `problem.video.${video}`, audio && `problem.audio.${audio}`].filter(Boolean);
+}

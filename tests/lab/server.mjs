@@ -1,0 +1,44 @@
+// Our server in the namespace `srv`, on the public segment.
+
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+
+import { PREFIXES, SERVER } from './network.mjs';
+
+const START_DEADLINE_MS = 20_000;
+
+/** Where the probe asks: a second address and a second port show a mapping that depends on either. */
+export const UDP = [`${SERVER.v4}:3478`, `${SERVER.v4second}:3478`, `${SERVER.v4}:3479`];
+export const UDP6 = [`[${SERVER.v6}]:3478`, `[${SERVER.v6}]:3479`];
+
+/** Starts `binary serve` and waits until it says that it is ready. */
+export async function startServer(binary, directory) {
+  const flags = { udp: [...UDP, ...UDP6], tcp: [], 'public-ip': [SERVER.v4, SERVER.v6], 'allow-peer': PREFIXES };
+  for (const host of [SERVER.v4, `[${SERVER.v6}]`]) flags.tcp.push(`${host}:443`, `${host}:3478`);
+  const listed = Object.entries(flags).flatMap(([flag, values]) => values.flatMap((value) => [`--${flag}`, value]));
+  const serve = ['serve', '--log-format', 'json', '--state-dir', join(directory, 'state'), '--turns', 'always'];
+  const child = spawn('ip', ['netns', 'exec', 'srv', binary, ...serve, ...listed], {
+    stdio: ['ignore', 'inherit', 'pipe'],
+  });
+  const log = [];
+  const ready = await new Promise((done, fail) => {
+    const late = setTimeout(() => fail(new Error(`no ready line in ${START_DEADLINE_MS} ms`)), START_DEADLINE_MS);
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      log.push(line);
+      if (!line.includes('"event":"ready"')) return;
+      clearTimeout(late);
+      done(JSON.parse(line));
+    });
+    child.on('exit', (code) => fail(new Error(`the server ended with ${code}:\n${log.join('\n')}`)));
+  });
+  return { ready, log, stop: () => stop(child) };
+}
+
+function stop(child) {
+  child.removeAllListeners('exit');
+  return new Promise((done) => {
+    child.on('exit', done);
+    child.kill('SIGTERM');
+  });
+}
