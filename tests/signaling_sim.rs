@@ -49,7 +49,10 @@ fn a_lost_peer_keeps_its_place_for_a_while() {
     assert_eq!(world.pass(Duration::from_millis(59_999)), [""; 0]);
     assert_eq!(world.pass(Duration::from_millis(1)), ["2 peer-left a Lost", "gone a"]);
     assert_eq!(world.hub.poll_timeout(), None);
-    assert_eq!(world.join(3, Wish::call("r", "c")), ["2 peer-joined c impolite", "3 joined c new [b polite connected]"]);
+    assert_eq!(
+        world.join(3, Wish::call("r", "c")),
+        ["2 peer-joined c impolite", "3 joined c new [b polite connected]"]
+    );
 }
 
 #[test]
@@ -64,12 +67,7 @@ fn who_comes_back_is_the_same_and_gets_what_was_missed() {
     let back = world.join(3, Wish::call("r", "x").resume(&secret, Some(seq)));
     assert_eq!(
         back,
-        [
-            "2 peer-back a",
-            "3 joined a resumed [b impolite connected]",
-            "3 from b Offer 1",
-            "3 from b Candidate 2",
-        ],
+        ["2 peer-back a", "3 joined a resumed [b impolite connected]", "3 from b Offer 1", "3 from b Candidate 2",],
     );
     assert_eq!(world.position(3).1, seq + 2);
     assert_eq!(world.pass(Duration::from_secs(3600)), [""; 0]);
@@ -99,12 +97,7 @@ fn a_reloaded_page_takes_its_own_place() {
     let back = world.join(3, Wish::call("r", "c").instance("another").resume(&secret, Some(seq)));
     assert_eq!(
         back,
-        [
-            "2 peer-left a Reload",
-            "2 peer-joined c impolite",
-            "3 joined c new [b polite connected]",
-            "gone a",
-        ],
+        ["2 peer-left a Reload", "2 peer-joined c impolite", "3 joined c new [b polite connected]", "gone a",],
     );
 }
 
@@ -233,10 +226,7 @@ fn viewers_of_a_call_room_do_not_see_each_other_either() {
 fn by_id_sockets_reach_each_other_and_nobody_else() {
     let mut world = World::new(limits());
     world.join(1, Wish::direct("a"));
-    assert_eq!(
-        world.join(2, Wish::direct("b")),
-        ["2 joined b new []"],
-    );
+    assert_eq!(world.join(2, Wish::direct("b")), ["2 joined b new []"],);
     world.join(3, Wish::call("r", "c"));
     assert_eq!(world.send(1, To::Peer(peer("b")), Kind::Offer, "1"), ["2 from a Offer 1"]);
     assert_eq!(world.send(1, To::Peer(peer("c")), Kind::Offer, "1"), ["1 complaint UnknownPeer"]);
