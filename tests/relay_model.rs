@@ -184,7 +184,7 @@ impl Pair {
                 let sent = self.world.channel_data(&self.clients[*client], NUMBERS[*number], b"payload");
                 assert_eq!(sent.map(|sent| sent.peer), self.model.channel(*client, NUMBERS[*number]));
             }
-            Step::FromPeer { client, peer } => self.from_peer(*client, PEERS[*peer]),
+            Step::FromPeer { client, peer } => self.packet_from(*client, PEERS[*peer]),
             Step::Revoke { client } => {
                 let subject = if *client == 1 { "p.2" } else { "p.1" };
                 self.world.relay.revoke(self.world.now, subject);
@@ -233,7 +233,7 @@ impl Pair {
         allocation.expires = now + u64::from(granted);
     }
 
-    fn from_peer(&mut self, client: usize, peer: &str) {
+    fn packet_from(&mut self, client: usize, peer: &str) {
         let Some(relay) = self.model.allocations.get(&client).map(|allocation| allocation.relay) else { return };
         let got = self.world.peer(relay, peer, 7);
         if !self.model.is_permitted(client, addr(peer)) {

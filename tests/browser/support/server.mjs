@@ -10,10 +10,13 @@ import { fileURLToPath } from "node:url";
 const BINARY = process.env.RELAIS_BIN ?? fileURLToPath(new URL("../../../target/debug/relais", import.meta.url));
 const START_DEADLINE = 20_000;
 
+/** Relay ports below those that the system hands out, so that a restart may name its own ports again. */
+const DEFAULTS = { udp: "127.0.0.1:0", tcp: "127.0.0.1:0", turns: "always", "relay-ports": "10000-29999" };
+
 /** Starts `relais serve`. `flags` replaces or adds flags by name (without dashes); a list repeats the flag. */
 export async function startServer(flags = {}) {
   const directory = mkdtempSync(join(tmpdir(), "relais-browser-"));
-  const server = new Server(directory, { udp: "127.0.0.1:0", tcp: "127.0.0.1:0", turns: "always", ...flags });
+  const server = new Server(directory, { ...DEFAULTS, ...flags });
   await server.start();
   return server;
 }
@@ -33,7 +36,7 @@ class Server {
   ready = null;
 
   get log() {
-    return this.#log.join("\n");
+    return this.#log.slice(-12).join("\n");
   }
 
   get ca() {
