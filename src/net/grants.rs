@@ -133,6 +133,12 @@ impl Grants {
         *kept = until.max(*kept);
     }
 
+    /// Live allocations; one of two families counts once.
+    pub(super) fn allocations(&self) -> usize {
+        let books = self.lock();
+        books.total.saturating_sub(books.reserved.len())
+    }
+
     /// True while a reservation waits: somebody must call [`Grants::forget`] now and then.
     pub(super) fn has_reservations(&self) -> bool {
         self.has_reservations.load(Ordering::Relaxed)

@@ -171,7 +171,7 @@ function refreshCall() {
   }
   byId("stage").classList.toggle("alone", alone);
   byId("waiting").hidden = !alone || room.signaling.state !== "joined";
-  byId("waiting-link").textContent = inviteLink(name).replace(/#.*/, "");
+  byId("waiting-link").textContent = `${location.host}/call/${name}`;
   showStatus(stateWord(links));
   const routed = links.filter((link) => link.route && link.state === "connected");
   showRoute((routed.find((link) => link.route.kind === "relay") ?? routed[0])?.route ?? null);

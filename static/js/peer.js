@@ -120,6 +120,17 @@ export class PeerLink extends EventTarget {
     this.#restartTimer = setTimeout(() => this.state !== "connected" && this.restart(), gap);
   }
 
+  /**
+   * Begins again with a new connection. An ICE restart is not enough to leave a working way: Chromium (156) goes on
+   * using the old pair for as long as it has the higher priority, even when the policy has become `relay`.
+   */
+  renew() {
+    clearTimeout(this.#restartTimer);
+    this.#replace();
+    this.start();
+    this.#tell("state");
+  }
+
   /** Reads the statistics; call it every second or two. */
   async measure() {
     const mine = readRoute(await this.#pc.getStats());
@@ -150,6 +161,13 @@ export class PeerLink extends EventTarget {
     pc.ontrack = ({ track }) => this.#addRemote(track);
     pc.onconnectionstatechange = () => this.#onState();
     pc.oniceconnectionstatechange = () => this.#onIceState();
+  }
+
+  #replace() {
+    this.#forget();
+    this.#lastRoute = null;
+    this.route = null;
+    this.#open();
   }
 
   #forget() {
@@ -191,8 +209,7 @@ export class PeerLink extends EventTarget {
     // An answer to an offer that has been answered or withdrawn meanwhile.
     if (!offer && this.#pc.signalingState !== "have-local-offer") return;
     if (this.#isForeign(description)) {
-      this.#forget();
-      this.#open();
+      this.#replace();
       // An answer of a new connection is of no use to the old one: call it.
       if (!offer) return this.start();
     }

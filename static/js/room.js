@@ -77,7 +77,9 @@ export class Room extends EventTarget {
     this.#options.relay = mode;
     for (const link of this.links) {
       link.configure(this.#configuration());
-      if (link.negotiated) link.restart();
+      if (!link.negotiated) continue;
+      if (mode) link.renew();
+      else link.restart();
     }
   }
 

@@ -59,7 +59,7 @@ export default {
   "control.hang-up": "Hang up",
   "control.fullscreen": "Full screen",
 
-  "wait.title": "Nobody else is here yet",
+  "wait.title": "Nobody else is here",
   "wait.text": "Send this link to the person you want to talk to.",
   "wait.share": "Share…",
   "copied": "Link copied",

@@ -59,7 +59,7 @@ export default {
   "control.hang-up": "Raccrocher",
   "control.fullscreen": "Plein écran",
 
-  "wait.title": "Il n’y a encore personne",
+  "wait.title": "Il n’y a personne d’autre",
   "wait.text": "Envoyez ce lien à la personne à qui vous voulez parler.",
   "wait.share": "Partager…",
   "copied": "Lien copié",

@@ -1,0 +1,80 @@
+// Real Chromium: every start is an instance of its own, with a home, a profile and a certificate store of its own.
+
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { chromium } from "playwright-core";
+
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+const FAKE_DEVICES = ["--use-fake-device-for-media-stream=device-count=2", "--use-fake-ui-for-media-stream"];
+
+export const PHONE = { width: 390, height: 844 };
+export const DESKTOP = { width: 1440, height: 900 };
+
+/**
+ * Starts an instance that trusts the CA in the file `ca`.
+ * `devices: false` has neither camera nor microphone; `refuse: true` has them and says no for its user.
+ */
+export async function startBrowser({ ca = null, devices = true, refuse = false, flags = [], ...options } = {}) {
+  const home = mkdtempSync(join(tmpdir(), "relais-chromium-"));
+  if (ca) trust(home, ca);
+  const media = devices ? FAKE_DEVICES.slice(0, refuse ? 1 : 2) : [];
+  const context = await chromium.launchPersistentContext(join(home, "profile"), {
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    args: [...FLAGS, ...media, ...flags],
+    env: { ...process.env, HOME: home },
+    locale: "en-US",
+    viewport: DESKTOP,
+    ...options,
+  });
+  await context.addInitScript(keepPeerConnections);
+  const browser = {
+    context,
+    messages: [],
+    async page() {
+      const page = await context.newPage();
+      page.on("console", (message) => {
+        if (["error", "warning"].includes(message.type())) browser.messages.push(`${message.type()}: ${message.text()}`);
+      });
+      page.on("pageerror", (error) => browser.messages.push(`uncaught: ${error.stack ?? error}`));
+      return page;
+    },
+    async close() {
+      await context.close();
+      rmSync(home, { recursive: true, force: true, maxRetries: 5 });
+    },
+  };
+  return browser;
+}
+
+/** Puts a CA into the certificate store that Chromium reads on Linux. */
+function trust(home, ca) {
+  const store = join(home, ".pki", "nssdb");
+  mkdirSync(store, { recursive: true });
+  execFileSync("certutil", ["-N", "-d", `sql:${store}`, "--empty-password"]);
+  execFileSync("certutil", ["-A", "-d", `sql:${store}`, "-t", "C,,", "-n", "relais test", "-i", ca]);
+}
+
+/** Runs in the page before its own scripts: remembers every connection that it makes, so that a test can ask it. */
+function keepPeerConnections() {
+  if (!window.RTCPeerConnection) return;
+  const kept = [];
+  Object.defineProperty(window, "keptConnections", { value: kept });
+  window.RTCPeerConnection = class extends window.RTCPeerConnection {
+    constructor(...parameters) {
+      super(...parameters);
+      kept.push(this);
+    }
+  };
+}
