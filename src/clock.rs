@@ -14,3 +14,9 @@ pub fn now() -> Now {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Now { mono: Mono(start.elapsed().as_millis() as u64), unix }
 }
+
+/// A moment to measure a short span from, such as a round trip.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clocks")]
+pub fn stopwatch() -> Instant {
+    Instant::now()
+}

@@ -4,7 +4,7 @@ mod assemble;
 pub mod keys;
 pub mod layers;
 pub mod load;
-mod parse;
+pub(crate) mod parse;
 pub mod show;
 mod validate;
 

@@ -71,7 +71,7 @@ fn rfc_5769_long_term_request() {
     assert!(!message.is_signed_with(&turn::long_term_key(username, "example.org", "TheMatrix")));
 }
 
-/// Our builder repeats the RFC's request byte for byte (its attribute padding is spaces only after the username).
+/// Its padding is zero, like ours (the padding of section 2.1 is a space).
 #[test]
 fn the_builder_repeats_the_long_term_request() {
     let wanted = bytes(LONG_TERM);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::{Access, Config, LogFormat, Turns, keys};
+use super::{Access, Config, Listen, LogFormat, Turns, keys};
 
 /// `config` as TOML; keys without a value stand as comments with their default.
 pub fn to_toml(config: &Config) -> String {
@@ -30,7 +30,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "log_format" => Some(quote(if config.log_format == LogFormat::Json { "json" } else { "text" })),
         "log_level" => Some(quote(&config.log_level)),
         "drain_timeout" => Some(time(config.drain_timeout)),
-        "udp" => list(&config.udp.addresses),
+        "udp" => listen(&config.udp),
         "public_ip" => list(config.public_ips.iter().map(|ip| match ip.bound {
             Some(bound) => format!("{}/{bound}", ip.public),
             None => ip.public.to_string(),
@@ -48,8 +48,8 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "strict_family" => Some(config.strict_family.to_string()),
         "strict_expiry" => Some(config.strict_expiry.to_string()),
         "shards" => Some(config.shards.to_string()),
-        "tcp" => list(&config.tcp.addresses),
-        "http" => list(&config.http.addresses),
+        "tcp" => listen(&config.tcp),
+        "http" => listen(&config.http),
         "trust_proxy" => list(&config.trust_proxy),
         "origin" => list(&config.origins),
         "domain" => config.domain.as_ref().map(quote),
@@ -85,6 +85,11 @@ fn list<T: ToString>(values: impl IntoIterator<Item = T>) -> Option<String> {
     (!values.is_empty()).then(|| format!("[{}]", values.join(", ")))
 }
 
+fn listen(listen: &Listen) -> Option<String> {
+    // An empty list of the operator's is not the default.
+    list(&listen.addresses).or_else(|| listen.explicit.then(|| "[]".into()))
+}
+
 fn users(config: &Config) -> Option<String> {
     let users: Vec<String> = config.users.iter().map(|user| format!("{} = \"(hidden)\"", quote(&user.name))).collect();
     (!users.is_empty()).then(|| format!("{{ {} }}", users.join(", ")))
@@ -94,7 +99,7 @@ fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     quote(match seconds {
         0 => "0s".to_owned(),
-        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
         _ => format!("{seconds}s"),
     })
 }

@@ -130,10 +130,10 @@ fn files(reader: &mut Reader<'_>, config: &Config) {
             }
         }
     }
-    if let Some(path) = config.secret_file.as_ref().filter(|path| path.is_file()) {
-        if let Err(error) = crate::state::read_secret_file(path) {
-            reader.complain("secret_file", &path.display().to_string(), &format!("{error:#}"));
-        }
+    if let Some(path) = config.secret_file.as_ref().filter(|path| path.is_file())
+        && let Err(error) = crate::state::read_secret_file(path)
+    {
+        reader.complain("secret_file", &path.display().to_string(), &format!("{error:#}"));
     }
 }
 

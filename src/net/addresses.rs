@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-use crate::config::PublicIp;
-
 /// The addresses of this host's interfaces (loopback included).
 pub fn interface_addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_else(|error| {
@@ -41,14 +39,6 @@ pub(super) fn is_link_local(ip: IpAddr) -> bool {
     }
 }
 
-/// What `bound` is called outside: the public address of its 1:1 NAT, the rule of this very address before the general one.
-pub(super) fn advertised(public_ips: &[PublicIp], bound: SocketAddr) -> SocketAddr {
-    let same_family = |rule: &&PublicIp| rule.public.is_ipv4() == bound.is_ipv4();
-    let exact = public_ips.iter().filter(same_family).find(|rule| rule.bound == Some(bound.ip()));
-    let rule = exact.or_else(|| public_ips.iter().filter(same_family).find(|rule| rule.bound.is_none()));
-    SocketAddr::new(rule.map_or(bound.ip(), |rule| rule.public), bound.port())
-}
-
 /// An unpredictable number.
 pub(super) fn random() -> u32 {
     let mut bytes = [0; 4];
@@ -71,18 +61,6 @@ fn fill_random(bytes: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_rule_of_the_bound_address_comes_first() {
-        let rules = [
-            PublicIp { public: "203.0.113.1".parse().unwrap(), bound: None },
-            PublicIp { public: "203.0.113.2".parse().unwrap(), bound: Some("10.0.0.2".parse().unwrap()) },
-        ];
-        let seen = |bound: &str| advertised(&rules, bound.parse().unwrap()).to_string();
-        assert_eq!(seen("10.0.0.1:5000"), "203.0.113.1:5000");
-        assert_eq!(seen("10.0.0.2:5000"), "203.0.113.2:5000");
-        assert_eq!(seen("[fd00::1]:5000"), "[fd00::1]:5000");
-    }
 
     #[test]
     fn loopback_is_an_interface_address_but_no_default_route() {

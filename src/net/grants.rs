@@ -12,8 +12,8 @@ use rustc_hash::FxHashMap;
 use super::addresses;
 use super::ports::{Ports, Wish};
 use super::relay_socket;
-use crate::config::{Config, PublicIp};
-use crate::relay::{Family, FiveTuple, OpenError, OpenRelay};
+use crate::config::Config;
+use crate::relay::{self, Family, FiveTuple, OpenError, OpenRelay};
 use crate::time::{Mono, Now};
 
 /// How long a reserved port is kept (RFC 8656 section 7.2: at least 30 seconds).
@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 32;
 /// Grants relay sockets to all shards and streams.
 pub(super) struct Grants {
     relay_ips: Vec<IpAddr>,
-    public_ips: Vec<PublicIp>,
+    relay: Arc<relay::Shared>,
     per_subject: usize,
     total: usize,
     has_reservations: AtomicBool,
@@ -75,10 +75,10 @@ impl Drop for Lease {
 }
 
 impl Grants {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, relay: Arc<relay::Shared>) -> Self {
         Self {
             relay_ips: config.relay_ips.clone(),
-            public_ips: config.public_ips.clone(),
+            relay,
             per_subject: config.limits.allocations_per_subject,
             total: config.limits.allocations_total,
             has_reservations: AtomicBool::new(false),
@@ -131,6 +131,12 @@ impl Grants {
         books.revoked.retain(|_, until| *until > unix);
         let kept = books.revoked.entry(Arc::from(subject)).or_insert(until);
         *kept = until.max(*kept);
+    }
+
+    /// Live allocations; one of two families counts once.
+    pub(super) fn allocations(&self) -> usize {
+        let books = self.lock();
+        books.total.saturating_sub(books.reserved.len())
     }
 
     /// True while a reservation waits: somebody must call [`Grants::forget`] now and then.
@@ -242,7 +248,7 @@ impl Grants {
     }
 
     fn granted(self: &Arc<Self>, address: SocketAddr, socket: OwnedFd, charge: Option<Arc<str>>) -> Granted {
-        let advertised = addresses::advertised(&self.public_ips, address);
+        let advertised = SocketAddr::new(self.relay.settings().advertised(address.ip()), address.port());
         Granted { socket, bound: address, advertised, lease: Lease { grants: Arc::clone(self), address, charge } }
     }
 

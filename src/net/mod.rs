@@ -19,7 +19,7 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::{io, thread};
@@ -28,7 +28,7 @@ use rustc_hash::FxHashMap;
 
 use crate::clock;
 use crate::config::Config;
-use crate::relay::{self, Event, FiveTuple, Settings};
+use crate::relay::{self, FiveTuple, Settings};
 
 pub use addresses::{default_route_addresses, interface_addresses};
 use counters::Counters;
@@ -70,7 +70,6 @@ struct Shared {
     /// By the address of their mailbox.
     streams: Mutex<FxHashMap<usize, Arc<Mailbox>>>,
     stopping: AtomicBool,
-    allocations: AtomicUsize,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -105,9 +104,10 @@ impl Net {
         };
         let bells = (0..shards).map(|_| WakeUp::new().map(Bell::Thread)).collect::<io::Result<Vec<_>>>();
         let directory = Arc::<Directory>::default();
+        let relay = Arc::new(relay::Shared::new(settings(&setup, &udp_addresses)));
         let shared = Arc::new(Shared {
-            relay: Arc::new(relay::Shared::new(settings(&setup, &udp_addresses))),
-            grants: Arc::new(Grants::new(config)),
+            grants: Arc::new(Grants::new(config, Arc::clone(&relay))),
+            relay,
             workers: Workers::new(Arc::clone(&directory), gso),
             directory,
             gso,
@@ -117,7 +117,6 @@ impl Net {
             stream_counters: Counters::default(),
             streams: Mutex::default(),
             stopping: AtomicBool::new(false),
-            allocations: AtomicUsize::new(0),
             threads: Mutex::default(),
         });
         let net = Self { shared };
@@ -164,7 +163,7 @@ impl Net {
 
     /// Live allocations, for the log line at the end and for status.
     pub fn allocations(&self) -> usize {
-        self.shared.allocations.load(Ordering::Relaxed)
+        self.shared.grants.allocations()
     }
 
     /// What the packet path has counted since the start, all shards and streams together.
@@ -175,6 +174,16 @@ impl Net {
         }
         self.shared.stream_counters.add_to(&mut totals);
         totals
+    }
+
+    /// How many UDP threads have received anything so far: the kernel spreads clients over all of them.
+    pub fn receiving_shards(&self) -> usize {
+        let received = |counters: &Arc<Counters>| {
+            let mut totals = Totals::default();
+            counters.add_to(&mut totals);
+            totals.received > 0
+        };
+        self.shared.shard_counters.iter().filter(|counters| received(counters)).count()
     }
 
     /// Stops the shards, closes every relay socket and waits for the threads.
@@ -203,21 +212,6 @@ impl Shared {
         lock(&self.streams).insert(Arc::as_ptr(mailbox).addr(), Arc::clone(mailbox));
         let registration = Registration { shared: Arc::clone(self), mailbox: Arc::clone(mailbox) };
         (!self.stopping.load(Ordering::SeqCst)).then_some(registration)
-    }
-
-    /// Counts and logs an event of a core.
-    fn note(&self, event: &Event) {
-        match event {
-            Event::Created { .. } => {
-                self.allocations.fetch_add(1, Ordering::Relaxed);
-            }
-            Event::Deleted { .. } => {
-                let less = |count: usize| count.checked_sub(1);
-                let _ = self.allocations.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-            }
-            _ => {}
-        }
-        forward::log(event);
     }
 }
 

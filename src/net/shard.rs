@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::counters::Counters;
-use super::forward::Forwarder;
+use super::forward::{self, Forwarder};
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
 use super::relay_socket::{RelaySocket, RelaySockets};
@@ -243,7 +243,7 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
-                    Output::Event(event) => self.shared.note(&event),
+                    Output::Event(event) => forward::log(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };

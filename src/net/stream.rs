@@ -17,15 +17,15 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Cut};
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::udp::{Payload, Region};
 use super::worker::{Out, Worker};
-use super::{Shared, addresses, sys};
+use super::{Shared, addresses, forward, sys};
 use crate::clock;
 use crate::relay::framing;
-use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId};
+use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Transport};
 use crate::time::{Mono, Now};
 
 /// A client without an allocation may stay silent this long.
@@ -56,7 +56,7 @@ where
         mailbox,
         partial: first.to_vec(),
         fresh: !first.is_empty(),
-        backlog: Backlog::default(),
+        backlog: Backlog::new(if tuple.transport == Transport::Tls { Cut::Frames } else { Cut::Anywhere }),
         timer: Box::pin(tokio::time::sleep(IDLE)),
         timer_due: now.mono + IDLE,
         heard: now.mono,
@@ -102,7 +102,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                self.shared.note(&event);
+                forward::log(&event);
             }
         }
     }
@@ -355,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
-                    Output::Event(event) => self.shared.note(&event),
+                    Output::Event(event) => forward::log(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };

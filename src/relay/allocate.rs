@@ -1,7 +1,7 @@
 //! Allocate (RFC 8656 section 7.2), in two phases: the request is checked and asks the shell for a relay socket; the
 //! shell's answer makes the allocation and the reply.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::allocation::{Allocation, Granted, Owner, Relayed};
@@ -246,20 +246,11 @@ impl Relay {
         let expires = now.mono + Duration::from_secs(pending.lifetime.into());
         for (family, want) in [Family::V4, Family::V6].into_iter().zip(wants) {
             if let Want::Opened(bound) = want {
-                let advertised = SocketAddr::new(self.advertised(bound.ip()), bound.port());
+                let advertised = SocketAddr::new(self.shared.settings.advertised(bound.ip()), bound.port());
                 allocation.set_relayed(family, Relayed { advertised, expires, traffic: Traffic::default() });
             }
         }
         Some((allocation, pending))
-    }
-
-    /// The public address of a 1:1 NAT before `bound`, else `bound` itself.
-    fn advertised(&self, bound: IpAddr) -> IpAddr {
-        let nat = self.shared.settings.public_ips.iter().find(|nat| match nat.bound {
-            Some(local) => local == bound,
-            None => Family::of(nat.public) == Family::of(bound),
-        });
-        nat.map_or(bound, |nat| nat.public)
     }
 
     /// Ends a pending Allocate, with an error reply when its client still waits.

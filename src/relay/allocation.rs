@@ -287,4 +287,17 @@ impl Allocation {
             relayed.traffic.to_client_bytes += len as u64;
         }
     }
+
+    /// Panics when the indexes disagree or a limit was passed; the tests ask after every step.
+    #[cfg(test)]
+    pub(super) fn check(&self, permissions: usize) {
+        assert!(self.permissions.len() <= permissions);
+        assert_eq!(self.channels.len(), self.channel_of.len());
+        for (peer, number) in &self.channel_of {
+            assert_eq!(self.channels[number].peer, *peer);
+        }
+        for ip in self.permissions.keys() {
+            assert!(self.relayed(Family::of(*ip)).is_some());
+        }
+    }
 }

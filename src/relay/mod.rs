@@ -290,3 +290,6 @@ impl Rng {
         id
     }
 }
+
+#[cfg(test)]
+mod tests;

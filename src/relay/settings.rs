@@ -31,3 +31,13 @@ pub struct Settings {
     pub strict_family: bool,
     pub strict_expiry: bool,
 }
+
+impl Settings {
+    /// What `bound` is called outside: the public address of its 1:1 NAT (the rule of this very address before the
+    /// general one of its family), else itself.
+    pub fn advertised(&self, bound: IpAddr) -> IpAddr {
+        let same_family = || self.public_ips.iter().filter(|rule| rule.public.is_ipv4() == bound.is_ipv4());
+        let exact = same_family().find(|rule| rule.bound == Some(bound));
+        exact.or_else(|| same_family().find(|rule| rule.bound.is_none())).map_or(bound, |rule| rule.public)
+    }
+}

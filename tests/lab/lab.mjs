@@ -38,7 +38,6 @@ try {
       console.log(`FAIL  ${pair.join('/')} (${seconds(started)} s): ${error.stack ?? error}`);
     }
   }
-  if (failed > 0) console.log(`--- the server's log\n${server.log.join('\n')}`);
 } finally {
   await server?.stop();
   rmSync(directory, { recursive: true, force: true });
@@ -67,6 +66,7 @@ function parseArguments(words) {
 async function callAcross([caller, callee], index) {
   const sides = [];
   const browsers = [];
+  const logged = server.log.length;
   try {
     for (const [ns, kind] of [['a', caller], ['b', callee]]) sides.push(createSide(ns, kind));
     connectRouted(sides);
@@ -83,7 +83,8 @@ async function callAcross([caller, callee], index) {
     return `${probed.join(' | ')}; route ${outcome.map(route).join(', ')}; picture after ${picture} ms, ${frames} frames`;
   } catch (error) {
     const said = browsers.flatMap(({ messages }, side) => messages.slice(-20).map((text) => `  ${'ab'[side]} ${text}`));
-    error.stack = `${error.stack}\n${said.join('\n')}`;
+    const log = server.log.slice(logged).map((line) => `  server ${line}`);
+    error.stack = [error.stack, ...said, ...log].join('\n');
     throw error;
   } finally {
     for (const { close } of browsers) await close();

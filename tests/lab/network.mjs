@@ -143,6 +143,8 @@ export function removeSides() {
     }
     execFileSync('ip', ['netns', 'del', ns]);
   }
+  // The next routers have the same addresses and other interfaces.
+  ip('srv', 'neigh flush dev eth0');
 }
 
 function lanOf(side, address) {

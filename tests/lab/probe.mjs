@@ -36,7 +36,12 @@ async function probeUdp(targets) {
   const send = () => {
     for (const [transaction, { host, port }] of waiting) socket.send(bindingRequest(transaction), port, host, () => {});
   };
+  // A blocked path answers with ICMP at most: that is "no answer", not a failure of the probe.
+  socket.on('error', () => {});
+  const again = setInterval(send, RETRANSMIT_MS);
+  let late;
   await new Promise((done) => {
+    late = setTimeout(done, DEADLINE_MS);
     socket.on('message', (message) => {
       const transaction = message.subarray(8, 20).toString('hex');
       const target = waiting.get(transaction);
@@ -45,13 +50,10 @@ async function probeUdp(targets) {
       waiting.delete(transaction);
       if (waiting.size === 0) done();
     });
-    // A blocked path answers with ICMP at most: that is "no answer", not a failure of the probe.
-    socket.on('error', () => {});
     send();
-    const again = setInterval(send, RETRANSMIT_MS);
-    setTimeout(done, DEADLINE_MS).unref();
-    again.unref();
   });
+  clearTimeout(late);
+  clearInterval(again);
   socket.close();
   return result;
 }

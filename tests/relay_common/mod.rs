@@ -15,15 +15,17 @@ use stun::attributes::{self, AttrType};
 use stun::fingerprint::FINGERPRINT;
 use stun::integrity::MessageIntegrity;
 use stun::message::{
-    CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Getter, Message, MessageClass,
-    MessageType, Method, Setter,
+    CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_REQUEST, CLASS_SUCCESS_RESPONSE, Message, MessageClass, MessageType,
+    Method, Setter,
 };
 use stun::xoraddr::XorMappedAddress;
 
-pub use stun::message::{
-    METHOD_ALLOCATE as ALLOCATE, METHOD_BINDING as BINDING, METHOD_CHANNEL_BIND as CHANNEL_BIND,
-    METHOD_CREATE_PERMISSION as CREATE_PERMISSION, METHOD_REFRESH as REFRESH, METHOD_SEND as SEND,
-};
+pub const BINDING: Method = stun::message::METHOD_BINDING;
+pub const ALLOCATE: Method = stun::message::METHOD_ALLOCATE;
+pub const REFRESH: Method = stun::message::METHOD_REFRESH;
+pub const SEND: Method = stun::message::METHOD_SEND;
+pub const CREATE_PERMISSION: Method = stun::message::METHOD_CREATE_PERMISSION;
+pub const CHANNEL_BIND: Method = stun::message::METHOD_CHANNEL_BIND;
 
 pub const SECRET: &[u8] = b"north";
 pub const REALM: &str = "relais";

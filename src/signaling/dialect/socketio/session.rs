@@ -227,9 +227,10 @@ impl Session {
             }
             PacketKind::Event if connected => self.handle_event(slot, packet),
             PacketKind::Ack if connected => {}
-            // A namespace that was just left may still be spoken to.
+            // The stock client asks twice when a page calls `connect()` on a socket that is connecting by itself.
+            PacketKind::Connect => {}
             PacketKind::Disconnect => {}
-            PacketKind::Connect | PacketKind::Event | PacketKind::Ack | PacketKind::ConnectError => return None,
+            PacketKind::Event | PacketKind::Ack | PacketKind::ConnectError => return None,
         }
         Some(())
     }
