@@ -24,7 +24,7 @@ use crate::clock;
 use crate::signaling::dialect::live::Live;
 use crate::signaling::dialect::native::Native;
 use crate::signaling::dialect::{Dialect, Output};
-use crate::signaling::{Fault, Rate};
+use crate::signaling::{Command, Fault, Rate};
 use crate::time::Mono;
 
 /// The server pings this often.
@@ -109,7 +109,8 @@ pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<
 async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
     let now = clock::now().mono;
     let rate = Rate::new(port.hub().limits().messages_per_second, now);
-    let mut client = Client { dialect, socket, port, desk, rate, heard: now, ping_at: now + PING_INTERVAL };
+    let mut client =
+        Client { dialect, socket, port, desk, rate, heard: now, ping_at: now + PING_INTERVAL, is_gone: false };
     let code = loop {
         match client.drain().await {
             Ok(None) => {}
@@ -120,7 +121,10 @@ async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
             break None;
         }
     };
-    let Client { socket, port, .. } = client;
+    let Client { socket, port, is_gone, .. } = client;
+    if is_gone {
+        port.send(0, Command::Leave).await;
+    }
     let _place = port.close().await;
     if let Some(code) = code {
         close(socket, code).await;
@@ -137,6 +141,9 @@ struct Client<D> {
     /// When the client last sent anything.
     heard: Mono,
     ping_at: Mono,
+    /// The page was closed or left (close code 1001): nobody will come back for this session. Browsers that end as a
+    /// whole let no last message out, but they do send this.
+    is_gone: bool,
 }
 
 /// The connection is over, and there is nobody to tell.
@@ -208,7 +215,11 @@ impl<D: Dialect> Client<D> {
                 }
             }
             Some(Err(Error::Capacity(_))) => self.dialect.handle_fault(Fault::TooLarge),
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Over),
+            Some(Ok(Message::Close(frame))) => {
+                self.is_gone = frame.is_some_and(|frame| frame.code == CloseCode::Away);
+                return Err(Over);
+            }
+            Some(Err(_)) | None => return Err(Over),
         }
         Ok(())
     }
