@@ -26,6 +26,10 @@ export function unnotify(id) {
   return notice !== null;
 }
 
+export function clearNotices() {
+  box.replaceChildren();
+}
+
 function cross(notice) {
   const button = document.createElement("button");
   button.type = "button";
@@ -36,13 +40,13 @@ function cross(notice) {
   return button;
 }
 
-/** A picture of the sprite. */
+/** A picture of the page's own sprite: it is there when the server is not. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `/icons.svg#${name}`);
+  use.setAttribute("href", `#icon-${name}`);
   svg.append(use);
   return svg;
 }
