@@ -252,8 +252,9 @@ fn an_invite_opens_its_room_for_its_role_and_time() {
 
 #[test]
 fn signals_stop_it_cleanly_and_free_the_ports() {
-    for signal in ["TERM", "INT"] {
-        let server = Server::start(&[]);
+    // Addresses of its own: the ports freed here must not be drawn by the tests beside this one.
+    for (signal, host) in [("TERM", "127.88.0.1:0"), ("INT", "127.88.0.2:0")] {
+        let server = Server::start_in(Place::new(), &["--udp", host, "--tcp", host]);
         let (udp, tcp) = (server.udp[0], server.tcp[0]);
         let (status, place) = server.stop_by(signal);
         assert_eq!(status.code(), Some(0), "{signal}");
@@ -361,4 +362,15 @@ fn mode(path: &Path) -> u32 {
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
+}
+
+#[test]
+fn pages_that_would_serve_the_keys_are_refused() {
+    let place = Place::new();
+    for (pages, state) in [("a", "a/state"), ("b/state/pages", "b/state"), ("c", "c")] {
+        let (pages, state) = (place.path().join(pages), place.path().join(state));
+        std::fs::create_dir_all(&pages).expect("created");
+        let output = place.run(&["serve", "--static-dir", text(&pages), "--state-dir", text(&state)]);
+        output.failure(2, &["--static-dir", "state directory", "move"]);
+    }
 }

@@ -52,15 +52,20 @@ fn repeated(reader: &mut Reader<'_>, name: &str, addresses: &[SocketAddr], seen:
     }
 }
 
+/// A range that the operator set must leave our own ports out. The default range is so wide that a port chosen by hand
+/// or by the kernel may well lie in it: sockets in use are skipped when relay ports are drawn, so that is only advice.
 fn relay_ports(reader: &mut Reader<'_>, config: &Config) {
     let (from, to) = config.relay_ports;
+    let is_set = reader.setting("relay_ports").is_some();
     for (name, listen) in [("udp", &config.udp), ("tcp", &config.tcp), ("http", &config.http)] {
-        for address in &listen.addresses {
-            if (from..=to).contains(&address.port()) {
-                let reason = format!(
-                    "this port lies among the relay ports {from}-{to}; choose another, or move them with --relay-ports"
-                );
+        for address in listen.addresses.iter().filter(|address| (from..=to).contains(&address.port())) {
+            let reason = format!(
+                "this port lies among the relay ports {from}-{to}; choose another, or move them with --relay-ports"
+            );
+            if is_set {
                 reader.complain(name, &address.to_string(), &reason);
+            } else {
+                reader.warnings.push(format!("{name} {address}: {reason}"));
             }
         }
     }

@@ -365,7 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
-        let granted = self.shared.grants.open(now, open, self.sockets.has_other_family(open.relay))?;
+        let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let socket = sys::watch_input(granted.socket).map_err(|error| {
             tracing::warn!(%error, "a relay socket could not be watched");

@@ -60,20 +60,17 @@ pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request
     let is_socketio = matches!(request.uri().path(), "/socket.io" | "/socket.io/");
     let started = if is_socketio {
         socketio::start_websocket(&web, connection, &mut request).map_err(|error| polling::bad_request(&error))
+    } else if start(&web, connection, &mut request) {
+        Ok(())
     } else {
-        start(&web, connection, &mut request)
+        Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections"))
     };
-    match started {
-        Ok(()) => switching(&accept),
-        Err(response) => response,
-    }
+    started.map_or_else(|refusal| refusal, |()| switching(&accept))
 }
 
-/// Starts the task of a native or live connection.
-fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) -> Result<(), Response<Body>> {
-    let Some(place) = web.hub.admit(connection.client.ip()) else {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections"));
-    };
+/// Starts the task of a native or live connection; false when there is no place for one more.
+fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) -> bool {
+    let Some(place) = web.hub.admit(connection.client.ip()) else { return false };
     let is_native = request.uri().path() == "/api/ws";
     let (stream, token) = (query(request, "stream"), query(request, "token"));
     let desk = Desk::new(Arc::clone(web), connection, request);
@@ -88,7 +85,7 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
             run(Live::new(stream, token), socket, port, desk).await;
         }
     });
-    Ok(())
+    true
 }
 
 /// Waits until the connection is ours.

@@ -16,13 +16,13 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 
-use super::credentials::newest_secret;
 use super::flags::{Flags, SecretFlags};
 use super::{FAILED, complain, print};
 use crate::clock;
 use crate::credentials::token::random_id;
 use crate::credentials::turn;
 use crate::net;
+use crate::state;
 use open::Opener;
 use relay::Login;
 use report::{Finding, milliseconds};
@@ -164,14 +164,14 @@ fn login(args: &Args, servers: &[SocketAddr]) -> anyhow::Result<Option<Login>> {
     if !is_given && !is_local {
         return Ok(None);
     }
-    let secret = match args.secrets.load().map_err(anyhow::Error::from).and_then(|loaded| newest_secret(&loaded.config))
-    {
-        Ok(secret) => secret,
+    let loaded = args.secrets.load().map_err(anyhow::Error::from);
+    let secrets = match loaded.and_then(|loaded| state::turn_secrets(&loaded.config)) {
+        Ok(secrets) => secrets,
         Err(error) if is_given => return Err(error),
         Err(_) => return Ok(None),
     };
     let subject = format!("c.check-{}", random_id().chars().take(8).collect::<String>());
-    let credential = turn::mint(secret.as_bytes(), &subject, clock::now().unix + LOGIN_TTL);
+    let credential = turn::mint(&secrets[0], &subject, clock::now().unix + LOGIN_TTL);
     Ok(Some(Login { username: credential.username, password: credential.password }))
 }
 

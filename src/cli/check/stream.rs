@@ -70,6 +70,8 @@ impl Reader {
 /// Length of the message at the start of `buffer`, and the same with padding; `None` when its header is incomplete.
 fn frame(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
     let &[first, _, high, low, ..] = buffer else { return Ok(None) };
+    // An HTTP server's answer would pass for ChannelData of the channel "HT", which is far above those in use here.
+    let first = if buffer.starts_with(b"HTTP") { 0xff } else { first };
     let length = usize::from(u16::from_be_bytes([high, low]));
     match first {
         0x00..=0x03 => Ok(Some((STUN_HEADER + length, STUN_HEADER + length))),
