@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Cut};
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::udp::{Payload, Region};
@@ -25,7 +25,7 @@ use super::worker::{Out, Worker};
 use super::{Shared, addresses, forward, sys};
 use crate::clock;
 use crate::relay::framing;
-use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId};
+use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Transport};
 use crate::time::{Mono, Now};
 
 /// A client without an allocation may stay silent this long.
@@ -56,7 +56,7 @@ where
         mailbox,
         partial: first.to_vec(),
         fresh: !first.is_empty(),
-        backlog: Backlog::default(),
+        backlog: Backlog::new(if tuple.transport == Transport::Tls { Cut::Frames } else { Cut::Anywhere }),
         timer: Box::pin(tokio::time::sleep(IDLE)),
         timer_due: now.mono + IDLE,
         heard: now.mono,
@@ -365,7 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
-        let granted = self.shared.grants.open(now, open, self.sockets.has_other_family(open.relay))?;
+        let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let socket = sys::watch_input(granted.socket).map_err(|error| {
             tracing::warn!(%error, "a relay socket could not be watched");
