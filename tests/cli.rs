@@ -363,3 +363,14 @@ fn mode(path: &Path) -> u32 {
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
+
+#[test]
+fn pages_that_would_serve_the_keys_are_refused() {
+    let place = Place::new();
+    for (pages, state) in [("a", "a/state"), ("b/state/pages", "b/state"), ("c", "c")] {
+        let (pages, state) = (place.path().join(pages), place.path().join(state));
+        std::fs::create_dir_all(&pages).expect("created");
+        let output = place.run(&["serve", "--static-dir", text(&pages), "--state-dir", text(&state)]);
+        output.failure(2, &["--static-dir", "state directory", "move"]);
+    }
+}

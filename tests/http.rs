@@ -177,16 +177,3 @@ async fn the_socketio_client_is_served_from_its_directory_or_explained() {
     assert_eq!((found.status, found.body.as_str(), found.header("content-type")), expected);
     assert_eq!(server.plain("GET /socket.io/package.json HTTP/1.1\nHost: 127.0.0.1").await.status, 404);
 }
-
-#[tokio::test]
-async fn pages_that_would_serve_the_keys_are_refused() {
-    let dir = tempfile::tempdir().expect("directory");
-    for (pages, state) in [("a", "a/state"), ("b/state/pages", "b/state"), ("c", "c")] {
-        std::fs::create_dir_all(dir.path().join(pages)).expect("created");
-        let mut config = config(dir.path());
-        config.static_dir = Some(dir.path().join(pages));
-        config.state_dir = dir.path().join(state);
-        let error = App::start(config).await.err().expect("refused").to_string();
-        assert!(error.contains("--static-dir") && error.contains("keys"), "{error}");
-    }
-}
