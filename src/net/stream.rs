@@ -36,6 +36,9 @@ const LINGER: Duration = Duration::from_secs(3);
 const DISCARD: usize = 1 << 20;
 /// Batches received from one relay socket before the rest of the connection has its turn.
 const RELAY_BATCHES: usize = 4;
+/// Bytes read in one turn from a client without an allocation: a flood of small requests must not hold up the runtime's
+/// thread for the others.
+const UNPROVEN_INPUT: usize = 4 << 10;
 /// A buffer for a partial frame larger than this is given back once it is empty.
 const KEPT_PARTIAL: usize = 2_048;
 
@@ -213,11 +216,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Worker { input, out, .. } = worker;
         let mut len = self.partial.len();
         input[..len].copy_from_slice(&self.partial);
+        let limit = if self.relay.allocations() > 0 { input.len() } else { input.len().min(len + UNPROVEN_INPUT) };
         let mut progress = std::mem::take(&mut self.fresh);
         let mut ended = false;
         let mut pending = false;
-        while len < input.len() && !ended && !pending {
-            let mut buffer = ReadBuf::new(&mut input[len..]);
+        while len < limit && !ended && !pending {
+            let mut buffer = ReadBuf::new(&mut input[len..limit]);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     len += buffer.filled().len();
