@@ -287,3 +287,40 @@ fn faults_and_reasons_are_what_the_protocol_says() {
     assert_eq!(serde_json::to_string(&LeaveReason::Reload).expect("text"), r#""reload""#);
     assert_ne!(call("r"), RoomKey::Stream("r".into()));
 }
+
+#[test]
+fn one_sessions_backlog_takes_no_others_and_all_together_are_bounded() {
+    let limits = HubLimits {
+        replay_messages: 256,
+        replay_bytes: 1 << 20,
+        replay_total_bytes: 100 << 10,
+        resume: Duration::from_secs(60),
+        ..HubLimits::default()
+    };
+    let mut world = World::new(limits);
+    for (link, room, id) in [(1, "r", "a"), (2, "r", "b"), (3, "s", "c"), (4, "s", "d")] {
+        world.join(link, Wish::call(room, id));
+    }
+    let (hog, bystander) = (world.position(1), world.position(3));
+    world.lose(1);
+    world.lose(3);
+    let large = format!("\"{}\"", "x".repeat(10 << 10));
+    for _ in 0..100 {
+        world.send(2, To::Peer(peer("a")), Kind::Candidate, &large);
+    }
+    for _ in 0..10 {
+        world.send(4, To::Peer(peer("c")), Kind::Candidate, "7");
+    }
+    let back = world.join(5, Wish::call("s", "x").resume(&bystander.0, Some(bystander.1)));
+    assert_eq!(back.iter().filter(|line| *line == "5 from d Candidate 7").count(), 10);
+    let back = world.join(6, Wish::call("r", "y").resume(&hog.0, Some(hog.1)));
+    assert_eq!(back[0], "2 peer-left a Lost", "it missed more than is kept");
+    // What is given back can be kept again.
+    world.lose(5);
+    for _ in 0..8 {
+        world.send(4, To::Peer(peer("c")), Kind::Candidate, &large);
+    }
+    let seq = bystander.1 + 10;
+    let back = world.join(7, Wish::call("s", "z").resume(&bystander.0, Some(seq)));
+    assert_eq!(back.iter().filter(|line| line.starts_with("7 from d")).count(), 8, "{back:.0?}");
+}

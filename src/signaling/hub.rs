@@ -42,6 +42,8 @@ pub struct Hub {
     expiries: BTreeSet<(Mono, PeerId)>,
     outputs: VecDeque<Output>,
     next_order: u64,
+    /// Bytes kept for sessions that may come back.
+    kept: usize,
 }
 
 impl Hub {
@@ -55,6 +57,7 @@ impl Hub {
             expiries: BTreeSet::new(),
             outputs: VecDeque::new(),
             next_order: 0,
+            kept: 0,
         }
     }
 
@@ -183,7 +186,9 @@ impl Hub {
         self.links.insert(link, id.clone());
         let Some(peer) = self.peers.get_mut(id) else { return };
         peer.link = Some(link);
+        let before = peer.session.as_ref().map_or(0, Session::bytes);
         let missed = peer.session.as_mut().map(|session| session.after(seq)).unwrap_or_default();
+        self.kept -= before - peer.session.as_ref().map_or(0, Session::bytes);
         let expires = peer.expires.take();
         let joined = self.joined(id, true);
         let first = joined.map(|joined| Delivery { seq, event: Event::Joined(Box::new(joined)) });
@@ -357,6 +362,7 @@ impl Hub {
             self.expiries.remove(&(expires, id.clone()));
         }
         if let Some(session) = peer.session {
+            self.kept -= session.bytes();
             self.sessions.remove(&session.secret);
             self.outputs.push_back(Output::Gone { peer: id.clone() });
         }
@@ -390,7 +396,9 @@ impl Hub {
         peer.seq += 1;
         let delivery = Delivery { seq: peer.seq, event };
         if let Some(session) = &mut peer.session {
-            session.keep(delivery.clone(), &self.limits);
+            let others = self.kept - session.bytes();
+            session.keep(delivery.clone(), &self.limits, others);
+            self.kept = others + session.bytes();
         }
         if let Some(link) = peer.link {
             self.outputs.push_back(Output::Deliver { link, delivery });

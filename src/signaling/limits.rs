@@ -21,7 +21,12 @@ pub struct HubLimits {
     pub replay_messages: usize,
     /// Bytes kept for one session.
     pub replay_bytes: usize,
+    /// Bytes kept for all sessions together. Beyond it each keeps [`REPLAY_FLOOR`] at most.
+    pub replay_total_bytes: usize,
 }
+
+/// What a session keeps even when the others have taken everything: the start of a call.
+pub const REPLAY_FLOOR: usize = 16 << 10;
 
 impl Default for HubLimits {
     fn default() -> Self {
@@ -33,6 +38,7 @@ impl Default for HubLimits {
             resume: Duration::from_secs(60),
             replay_messages: 256,
             replay_bytes: 1 << 20,
+            replay_total_bytes: 256 << 20,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::limits::REPLAY_FLOOR;
 use super::message::PeerView;
 use super::{Body, Delivery, HubLimits, LinkId, PeerId, Role, RoomKey, Secret};
 use crate::time::Mono;
@@ -61,11 +62,17 @@ impl Session {
         Self { secret, replay: VecDeque::new(), bytes: 0, dropped: seq }
     }
 
-    /// Keeps a message; the oldest make room for it.
-    pub(super) fn keep(&mut self, delivery: Delivery, limits: &HubLimits) {
+    /// Bytes kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps a message; the oldest make room for it. `others`: bytes that all other sessions keep.
+    pub(super) fn keep(&mut self, delivery: Delivery, limits: &HubLimits, others: usize) {
         self.bytes += delivery.event.size();
         self.replay.push_back(delivery);
-        while self.replay.len() > limits.replay_messages || self.bytes > limits.replay_bytes {
+        let left = limits.replay_total_bytes.saturating_sub(others).max(REPLAY_FLOOR);
+        while self.replay.len() > limits.replay_messages || self.bytes > limits.replay_bytes.min(left) {
             let Some(oldest) = self.replay.pop_front() else { break };
             self.forget(&oldest);
         }

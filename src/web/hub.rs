@@ -31,6 +31,9 @@ const MAX_CONNECTIONS: usize = 50_000;
 /// Connections of one client address; a household or an office behind one address has room.
 const MAX_CONNECTIONS_PER_CLIENT: usize = 1_000;
 
+/// Of these and of lost connections that may come back together: who joins room after room and goes would hold them all.
+const MAX_HELD_PER_CLIENT: usize = 2 * MAX_CONNECTIONS_PER_CLIENT;
+
 /// Namespaces of one connection: LinkId slots.
 pub(super) const SLOTS: u8 = 2;
 
@@ -44,11 +47,19 @@ struct Shared {
     inputs: mpsc::Sender<Input>,
     next_connection: AtomicU64,
     closing: AtomicBool,
-    clients: Mutex<HashMap<IpAddr, usize>>,
+    clients: Mutex<HashMap<IpAddr, Held>>,
     connections: AtomicUsize,
     sessions: Sessions,
     queue_bytes: usize,
     limits: Limits,
+}
+
+/// What one client address holds.
+#[derive(Default)]
+struct Held {
+    connected: usize,
+    /// Lost connections whose sessions may come back.
+    waiting: usize,
 }
 
 enum Input {
@@ -149,13 +160,22 @@ impl HubHandle {
         if self.is_closing() || self.connections() >= MAX_CONNECTIONS {
             return None;
         }
-        let count = clients.entry(client).or_default();
-        if *count >= MAX_CONNECTIONS_PER_CLIENT {
+        let held = clients.entry(client).or_default();
+        if held.connected >= MAX_CONNECTIONS_PER_CLIENT || held.connected + held.waiting >= MAX_HELD_PER_CLIENT {
             return None;
         }
-        *count += 1;
+        held.connected += 1;
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
         Some(Place { hub: self.clone(), client })
+    }
+
+    fn change(&self, client: IpAddr, change: impl FnOnce(&mut Held)) {
+        let mut clients = self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = clients.entry(client).or_default();
+        change(held);
+        if held.connected == 0 && held.waiting == 0 {
+            clients.remove(&client);
+        }
     }
 
     /// Opens a connection to the hub. `None` when the hub has stopped.
@@ -175,15 +195,22 @@ pub(super) struct Place {
     client: IpAddr,
 }
 
+impl Place {
+    /// The connection is gone, its session waits for `resume`: so long it counts for its client.
+    pub(super) fn wait(self, resume: Duration) {
+        let (hub, client) = (self.hub.clone(), self.client);
+        hub.change(client, |held| held.waiting += 1);
+        drop(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(resume).await;
+            hub.change(client, |held| held.waiting -= 1);
+        });
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut clients = self.hub.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&self.client);
-            }
-        }
+        self.hub.change(self.client, |held| held.connected -= 1);
         self.hub.shared.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

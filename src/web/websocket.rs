@@ -36,6 +36,9 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// A client that takes nothing for so long reads too slowly.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The close code of a client that said it leaves.
+const LEFT: u16 = 1000;
+
 /// What a closing connection may still send until the client has read why.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 4 << 20;
@@ -75,14 +78,14 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
     let (stream, token) = (query(request, "stream"), query(request, "token"));
     let desk = Desk::new(Arc::clone(web), connection, request);
     let on_upgrade = hyper::upgrade::on(request);
-    let hub = web.hub.clone();
+    let (hub, resume) = (web.hub.clone(), web.config.resume);
     tokio::spawn(async move {
         let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
         let Some(port) = hub.open(place).await else { return };
         if is_native {
-            run(Native::new(clock::now().mono), socket, port, desk).await;
+            run(Native::new(clock::now().mono), socket, port, desk, resume).await;
         } else {
-            run(Live::new(stream, token), socket, port, desk).await;
+            run(Live::new(stream, token), socket, port, desk, Duration::ZERO).await;
         }
     });
     true
@@ -105,8 +108,8 @@ pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<
     Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await)
 }
 
-/// Carries one connection until it ends.
-async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
+/// Carries one connection until it ends; `waits`: how long its session may come back.
+async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk, waits: Duration) {
     let now = clock::now().mono;
     let rate = Rate::new(port.hub().limits().messages_per_second, now);
     let mut client =
@@ -125,9 +128,13 @@ async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
     if is_gone {
         port.send(0, Command::Leave).await;
     }
-    let _place = port.close().await;
+    let place = port.close().await;
     if let Some(code) = code {
         close(socket, code).await;
+    }
+    // After a leave nothing waits.
+    if code != Some(LEFT) && !waits.is_zero() {
+        place.wait(waits);
     }
 }
 

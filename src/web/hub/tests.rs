@@ -75,3 +75,18 @@ async fn everybody_is_told_of_the_end() {
     assert!(hub.is_closing());
     assert!(hub.admit(CLIENT).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_may_come_back_count_for_their_client() {
+    let hub = HubHandle::start(&Limits::default(), Duration::from_secs(60), |_| {});
+    let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().expect("address"));
+    for _ in 0..MAX_HELD_PER_CLIENT {
+        hub.admit(one).expect("room").wait(Duration::from_secs(60));
+    }
+    assert_eq!(hub.connections(), 0, "they hold up no stop");
+    assert!(hub.admit(one).is_none() && hub.admit(other).is_some());
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert!(hub.admit(one).is_some());
+    let clients = hub.shared.clients.lock().expect("lock");
+    assert!(clients.is_empty(), "nothing is kept of who is gone");
+}
