@@ -52,10 +52,19 @@ for (const { name, ...size } of SIZES) {
 }
 
 async function photograph(page, name) {
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((one) => one.effect.getTiming().iterations === 1).map((one) => one.finished)));
+  await page.evaluate(() => Promise.allSettled(document.getAnimations().filter((one) => one.effect.getTiming().iterations === 1).map((one) => one.finished)));
   await page.screenshot({ path: path(SHOTS, `${name}.png`) });
   const wide = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide[0] <= wide[1], `${name} is ${wide[0]} wide in a window of ${wide[1]}`);
+  assert.deepEqual(await page.evaluate(nameless), [], `${name}: everything has a name`);
+}
+
+/** Controls that a screen reader could only call “button”. Runs in the page. */
+function nameless() {
+  return [...document.querySelectorAll("button, a, input, select, video[data-label]")]
+    .filter((one) => one.checkVisibility())
+    .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.[0]?.textContent.trim()))
+    .map((one) => one.outerHTML);
 }
 
 async function homeAndBefore(page, shot) {

@@ -35,7 +35,7 @@ test("French by the browser's language, English by choice, and remembered", asyn
     await page.goto(`${server.origin}/#t=${server.ready.invite}`);
     await page.locator("h1", { hasText: "Lancez un appel. Envoyez le lien." }).waitFor();
     assert.equal(await page.locator("html").getAttribute("lang"), "fr");
-    assert.equal(await page.title(), "Relais : lancer un appel");
+    assert.equal(await page.title(), "Relais\u00a0: lancer un appel");
     await page.click("[data-language=en]");
     await page.locator("h1", { hasText: "Start a call. Send the link." }).waitFor();
     await page.reload();

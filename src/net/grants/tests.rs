@@ -5,8 +5,8 @@ use crate::clock;
 use crate::relay::{RelayId, Settings, Transport};
 
 fn grants(per_subject: usize) -> Arc<Grants> {
-    let mut config = Config::default();
-    config.relay_ips = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+    let relay_ips = ["127.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).to_vec();
+    let mut config = Config { relay_ips, ..Config::default() };
     config.limits.allocations_per_subject = per_subject;
     let settings = Settings {
         realm: "relais".into(),
