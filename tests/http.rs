@@ -9,9 +9,8 @@ mod server;
 #[path = "http/signaling.rs"]
 mod signaling;
 
-use relais::app::App;
 use relais::config::PublicIp;
-use server::{Server, config, exchange, listen};
+use server::{Server, exchange, listen};
 use tokio::net::TcpStream;
 
 #[tokio::test]

@@ -101,7 +101,7 @@ fn an_allocation_with_a_channel_is_small() {
     const CLIENTS: usize = 500;
     let mut world = World::new(settings());
     let clients: Vec<Client> =
-        (0..CLIENTS).map(|port| world.client(&format!("198.51.100.7:{}", port + 1), "p.1234567890")).collect();
+        (0..CLIENTS).map(|port| world.client(&format!("198.51.{}.7:{}", port % 8, port + 1), "p.1234567890")).collect();
     world.opened.reserve(CLIENTS);
     let before = LIVE_BYTES.get();
     for client in &clients {

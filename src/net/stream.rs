@@ -83,7 +83,7 @@ struct Client<S> {
     backlog: Backlog,
     timer: Pin<Box<Sleep>>,
     timer_due: Mono,
-    /// When the client last sent something.
+    /// When the client last sent a whole frame: bytes alone, one now and then, keep nothing open.
     heard: Mono,
     /// The connection takes no more input and ends when its last replies are written, at that moment at the latest.
     closing: Option<Mono>,
@@ -228,8 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         }
         if progress {
-            self.heard = now.mono;
             let used = self.handle_frames(now, &input[..len], out);
+            if used > 0 {
+                self.heard = now.mono;
+            }
             self.partial.clear();
             self.partial.extend_from_slice(&input[used..len]);
             if self.partial.is_empty() && self.partial.capacity() > KEPT_PARTIAL {

@@ -266,7 +266,8 @@ impl Relay {
             None => {}
             // A revoked subject has no credential any more.
             Some(ErrorCode::Unauthenticated) => {
-                self.challenge(now, &pending.tuple, &pending.asked, ErrorCode::Unauthenticated);
+                let reply = self.challenge(now, &pending.tuple, &pending.asked, ErrorCode::Unauthenticated);
+                self.reply(&pending.tuple, reply);
             }
             Some(code) => {
                 self.note_refused(&pending.tuple, pending.asked.method, code);

@@ -1,15 +1,21 @@
 //! Binding (RFC 8489 section 3): the client learns its server-reflexive address.
 
+use super::event::ReplyBytes;
 use super::response::{Asked, Refusal, close, refusal};
 use super::stun::{Message, attr};
 use super::types::FiveTuple;
 use super::{Relay, request};
+use crate::time::Now;
 
 impl Relay {
     /// Answered without credentials, with the address alone: everything more would be amplification.
-    pub(super) fn binding(&mut self, tuple: &FiveTuple, message: &Message<'_>) {
+    pub(super) fn binding(&mut self, now: Now, tuple: &FiveTuple, message: &Message<'_>) {
+        self.reply_to_stranger(now, tuple, message, |core| core.binding_reply(tuple, message));
+    }
+
+    fn binding_reply(&mut self, tuple: &FiveTuple, message: &Message<'_>) -> Option<ReplyBytes> {
         let asked = Asked::of(message);
-        let reply = match request::refuse_unknown(message) {
+        match request::refuse_unknown(message) {
             Ok(()) => {
                 let mut success = asked.success();
                 success.xor_address(attr::XOR_MAPPED_ADDRESS, tuple.client);
@@ -19,7 +25,6 @@ impl Relay {
                 self.note_refused(tuple, message.method, Refusal::code(&unknown));
                 refusal(&asked, &unknown, None)
             }
-        };
-        self.reply(tuple, reply);
+        }
     }
 }

@@ -8,6 +8,8 @@ mod allocate;
 mod allocation;
 mod auth;
 mod binding;
+mod bucket;
+mod budget;
 pub mod event;
 mod expiry;
 mod forward;
@@ -27,17 +29,21 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use auth::{Identity, Keychain};
+use budget::Budget;
+use nonce::ALLOCATE_AGE;
 use policy::Policy;
 use response::{Asked, ErrorCode, Refusal, Seal};
-use stun::{Class, Message, TransactionId, method};
+use stun::{Class, Message, TransactionId, attr, method};
 use table::{State, Table};
 
 use crate::time::{Mono, Now};
 
+pub use bucket::Rate;
+pub use budget::Exposure;
 pub use event::{
     DropReason, EndReason, Event, OpenError, OpenRelay, Output, ReplyBytes, Route, ToClient, ToPeer, Traffic,
 };
-pub use settings::Settings;
+pub use settings::{Limits, Settings};
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
 
 /// Replies and notes queued between two drains; further ones are dropped. Lifecycle outputs are always kept: there are
@@ -49,12 +55,15 @@ pub struct Shared {
     settings: Settings,
     keychain: Keychain,
     policy: Policy,
+    budget_key: [u64; 2],
 }
 
 impl Shared {
     /// Compiles `settings`.
     pub fn new(settings: Settings) -> Self {
-        Self { keychain: Keychain::new(&settings), policy: Policy::new(&settings), settings }
+        let keychain = Keychain::new(&settings);
+        let budget_key = keychain.nonces.budget_key();
+        Self { keychain, policy: Policy::new(&settings), budget_key, settings }
     }
 
     /// The settings it was made from.
@@ -68,6 +77,7 @@ pub struct Relay {
     shared: Arc<Shared>,
     table: Table,
     outputs: VecDeque<Output>,
+    budget: Budget,
     seed: u64,
     rng: Rng,
 }
@@ -85,7 +95,8 @@ impl Relay {
     /// A core without allocations. `seed` feeds transaction ids of indications and reservation tokens. Costs no heap
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
-        Self { shared, table: Table::default(), outputs: VecDeque::new(), seed, rng: Rng { state: seed } }
+        let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
+        Self { shared, table, outputs, budget, seed, rng: Rng { state: seed } }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -119,7 +130,7 @@ impl Relay {
         match (message.class, message.method) {
             (Class::Indication, method::SEND) => return self.send_indication(now, tuple, &message),
             (Class::Indication, _) => self.note_dropped(DropReason::Indication),
-            (Class::Request, method::BINDING) => self.binding(tuple, &message),
+            (Class::Request, method::BINDING) => self.binding(now, tuple, &message),
             (Class::Request, method::ALLOCATE | method::REFRESH | method::CREATE_PERMISSION | method::CHANNEL_BIND) => {
                 self.request(now, tuple, &message)
             }
@@ -139,7 +150,9 @@ impl Relay {
         let known = self.table.owner(tuple).and_then(|owner| owner.known());
         let identity = match self.shared.keychain.authenticate(now, tuple, message, known) {
             Ok(identity) => identity,
-            Err(code) => return self.challenge(now, tuple, &asked, code),
+            Err(code) => {
+                return self.reply_to_stranger(now, tuple, message, |core| core.challenge(now, tuple, &asked, code));
+            }
         };
         let exchange = Exchange { now, tuple, message, identity, asked };
         let outcome = request::refuse_unknown(message).and_then(|()| match message.method {
@@ -174,17 +187,49 @@ impl Relay {
     }
 
     /// Refuses what is not authenticated: 401 and 438 with realm and nonce, 400 bare.
-    fn challenge(&mut self, now: Now, tuple: &FiveTuple, asked: &Asked, code: ErrorCode) {
+    fn challenge(&mut self, now: Now, tuple: &FiveTuple, asked: &Asked, code: ErrorCode) -> Option<ReplyBytes> {
         self.note_refused(tuple, asked.method, code);
-        let reply = match code {
+        match code {
             ErrorCode::Unauthenticated | ErrorCode::StaleNonce => {
                 let keychain = &self.shared.keychain;
                 let nonce = keychain.nonces.mint(now.unix, tuple.client);
                 response::challenge(asked, code, keychain.realm(), &nonce)
             }
             _ => response::refusal(asked, &code.into(), None),
-        };
+        }
+    }
+
+    /// Answers a request without credentials, or with wrong ones, as far as the budget goes.
+    fn reply_to_stranger(
+        &mut self,
+        now: Now,
+        tuple: &FiveTuple,
+        message: &Message<'_>,
+        make: impl FnOnce(&mut Self) -> Option<ReplyBytes>,
+    ) {
+        let is_stranger = !self.has_proven_address(now, tuple, message);
+        let (limits, key) = (&self.shared.settings.limits, self.shared.budget_key);
+        if is_stranger && !self.budget.allows(limits, key, tuple.client.ip(), now.mono) {
+            return self.note_dropped(DropReason::Budget);
+        }
+        let reply = make(self);
+        if let Some(reply) = reply.as_ref().filter(|_| is_stranger) {
+            self.budget.count(message.len(), reply.len());
+        }
         self.reply(tuple, reply);
+    }
+
+    /// Whether the sender is where its packets say: the handshake of a stream, an allocation, or a nonce that went to
+    /// this address proves it. An old nonce does as well.
+    fn has_proven_address(&self, now: Now, tuple: &FiveTuple, message: &Message<'_>) -> bool {
+        let nonces = &self.shared.keychain.nonces;
+        let is_ours = |nonce| nonces.verify(nonce, now.unix, tuple.client, ALLOCATE_AGE);
+        tuple.transport.is_stream() || self.table.find(tuple).is_some() || message.get(attr::NONCE).is_some_and(is_ours)
+    }
+
+    /// What replies to strangers over UDP have cost so far.
+    pub fn exposure(&self) -> Exposure {
+        self.budget.exposure
     }
 
     /// Ends every allocation of `subject` (its owner left, was kicked, or its token was revoked).

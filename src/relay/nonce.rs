@@ -58,6 +58,14 @@ impl Nonces {
         distance <= max_age && self.keys.iter().any(|key| signed(key, time, client).verify_truncated_left(&tag).is_ok())
     }
 
+    /// A secret for the table of the budget, the same in every core.
+    pub(super) fn budget_key(&self) -> [u64; 2] {
+        let Some(key) = self.keys.first() else { return [0; 2] };
+        let mac = key.clone().chain_update(b"budget").finalize().into_bytes();
+        let half = |at: usize| mac[at..at + 8].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        [half(0), half(8)]
+    }
+
     /// An unpredictable reservation token. `counter` and `seed` must not repeat.
     pub(super) fn reservation_token(&self, seed: u64, counter: u64) -> [u8; TAG] {
         let mut token = [0; TAG];

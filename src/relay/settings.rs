@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::bucket::Rate;
 use crate::config::{Cidr, PublicIp, StaticUser};
 
 /// The relay's part of the configuration, plain data.
@@ -30,6 +31,28 @@ pub struct Settings {
     pub legacy_channels: bool,
     pub strict_family: bool,
     pub strict_expiry: bool,
+    pub limits: Limits,
+}
+
+/// Rates that a core keeps to.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Replies over UDP to one /24 (IPv4) or /56 (IPv6) while its sources have not proven their address.
+    pub strangers_per_prefix: Rate,
+    /// The same for all prefixes together, for each core.
+    pub strangers: Rate,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // A caller behind a NAT needs some twelve 401s and as many Binding replies to begin a call, and none that
+            // count once its allocation is there: sixteen callers at the same moment, and then four each second.
+            strangers_per_prefix: Rate { per_second: 50, burst: 200 },
+            // At some 100 bytes each, 16 Mbit/s of reflected traffic at most, spread over 400 prefixes or more.
+            strangers: Rate { per_second: 20_000, burst: 20_000 },
+        }
+    }
 }
 
 impl Settings {

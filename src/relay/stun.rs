@@ -167,6 +167,12 @@ impl<'a> Message<'a> {
         is_last && *value == (crc32fast::hash(signed) ^ FINGERPRINT_XOR).to_be_bytes()
     }
 
+    /// Bytes of the whole message.
+    #[expect(clippy::len_without_is_empty, reason = "no message is empty")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The attributes before the first integrity attribute or FINGERPRINT, in order.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
         let (bytes, end) = (self.bytes, self.visible_end);

@@ -27,6 +27,7 @@ fn relay() -> Relay {
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
+        limits: Limits::default(),
     };
     Relay::new(Arc::new(Shared::new(settings)), 1)
 }

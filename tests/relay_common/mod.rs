@@ -8,7 +8,8 @@ use std::time::Duration;
 use relais::config::{Cidr, StaticUser};
 use relais::credentials::turn;
 use relais::relay::{
-    Event, FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Settings, Shared, ToClient, ToPeer, Transport,
+    Event, FiveTuple, Limits, OpenError, OpenRelay, Output, Relay, RelayId, Settings, Shared, ToClient, ToPeer,
+    Transport,
 };
 use relais::time::{Mono, Now};
 use stun::attributes::{self, AttrType};
@@ -58,6 +59,7 @@ pub fn settings() -> Settings {
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
+        limits: Limits::default(),
     }
 }
 

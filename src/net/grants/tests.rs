@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::clock;
+use crate::config::Limits;
 use crate::relay::{RelayId, Settings, Transport};
 
 fn grants(per_subject: usize) -> Arc<Grants> {
-    let relay_ips = ["127.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).to_vec();
-    let mut config = Config { relay_ips, ..Config::default() };
-    config.limits.allocations_per_subject = per_subject;
+    let relay_ips = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+    let limits = Limits { allocations_per_subject: per_subject, ..Limits::default() };
+    let config = Config { relay_ips, limits, ..Config::default() };
     let settings = Settings {
         realm: "relais".into(),
         software: String::new(),
@@ -24,6 +25,7 @@ fn grants(per_subject: usize) -> Arc<Grants> {
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
+        limits: crate::relay::settings::Limits::default(),
     };
     Arc::new(Grants::new(&config, Arc::new(relay::Shared::new(settings))))
 }
