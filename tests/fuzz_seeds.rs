@@ -5,7 +5,10 @@ mod entries;
 
 use std::path::Path;
 
-const TARGETS: [(&str, fn(&[u8])); 6] = [
+/// A target by the name of its seeds' folder, and what it feeds them to.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: [Target; 6] = [
     ("native_message", entries::native_message),
     ("relay_authenticated", entries::relay_authenticated),
     ("relay_unauthenticated", entries::relay_unauthenticated),

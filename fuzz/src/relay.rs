@@ -35,6 +35,7 @@ fn shared(deny: bool) -> Arc<Shared> {
         legacy_channels: true,
         strict_family: false,
         strict_expiry: false,
+        limits: relais::relay::settings::Limits::default(),
     }))
 }
 

@@ -8,7 +8,8 @@ const box = document.getElementById("notices");
 /** Shows a message; with `id` it replaces the one of that id and stays until `unnotify(id)` or its cross. */
 export function notify(key, values = {}, { id = null, kind = "info" } = {}) {
   // Said once is enough, for the ear above all.
-  if (id && box.querySelector(`[data-id="${id}"] [data-text="${key}"]`)) return;
+  const same = id && box.querySelector(`[data-id="${id}"]`)?.firstElementChild;
+  if (same?.dataset.text === key) return;
   if (id) unnotify(id);
   const notice = document.createElement("div");
   notice.className = `toast ${kind}`;
