@@ -32,7 +32,7 @@ use auth::{Identity, Keychain};
 use budget::Budget;
 use nonce::ALLOCATE_AGE;
 use policy::Policy;
-use response::{Asked, ErrorCode, Refusal, Seal};
+use response::{Asked, Challenge, ErrorCode, Refusal, Seal};
 use stun::{Class, Message, TransactionId, attr, method};
 use table::{State, Table};
 
@@ -148,7 +148,9 @@ impl Relay {
         }
         let asked = Asked::of(message);
         let known = self.table.owner(tuple).and_then(|owner| owner.known());
-        let identity = match self.shared.keychain.authenticate(now, tuple, message, known) {
+        // A static user's name may be the keychain's, which must outlive the exchange.
+        let shared = Arc::clone(&self.shared);
+        let identity = match shared.keychain.authenticate(now, tuple, message, known) {
             Ok(identity) => identity,
             Err(code) => {
                 return self.reply_to_stranger(now, tuple, message, |core| core.challenge(now, tuple, &asked, code));
@@ -161,7 +163,7 @@ impl Relay {
             method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
             _ => self.channel_bind(&exchange).map(Some),
         });
-        let software = &self.shared.settings.software;
+        let software = &shared.settings.software;
         let seal = Some(Seal { integrity: identity.integrity, key: &identity.key, software });
         let reply = match outcome {
             Ok(None) => return,
@@ -192,8 +194,10 @@ impl Relay {
         match code {
             ErrorCode::Unauthenticated | ErrorCode::StaleNonce => {
                 let keychain = &self.shared.keychain;
-                let nonce = keychain.nonces.mint(now.unix, tuple.client);
-                response::challenge(asked, code, keychain.realm(), &nonce)
+                let nonce = keychain.nonces.mint(now.unix, tuple.client, keychain.features);
+                let offers_algorithms = keychain.features.password_algorithms;
+                let challenge = Challenge { realm: &keychain.realm, nonce: &nonce, offers_algorithms };
+                response::challenge(asked, code, &challenge)
             }
             _ => response::refusal(asked, &code.into(), None),
         }
@@ -223,7 +227,7 @@ impl Relay {
     /// this address proves it. An old nonce does as well.
     fn has_proven_address(&self, now: Now, tuple: &FiveTuple, message: &Message<'_>) -> bool {
         let nonces = &self.shared.keychain.nonces;
-        let is_ours = |nonce| nonces.verify(nonce, now.unix, tuple.client, ALLOCATE_AGE);
+        let is_ours = |nonce| nonces.verify(nonce, now.unix, tuple.client, ALLOCATE_AGE).is_some();
         tuple.transport.is_stream() || self.table.find(tuple).is_some() || message.get(attr::NONCE).is_some_and(is_ours)
     }
 

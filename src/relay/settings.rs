@@ -31,6 +31,9 @@ pub struct Settings {
     pub legacy_channels: bool,
     pub strict_family: bool,
     pub strict_expiry: bool,
+    /// Offers SHA-256 beside MD5 as password algorithm (RFC 8489 section 9.2.4), where the realm is short enough for the
+    /// bound on amplification.
+    pub password_algorithms: bool,
     pub limits: Limits,
 }
 
