@@ -98,7 +98,7 @@ fn the_total_is_bounded() {
 #[test]
 fn who_has_proven_its_address_is_exempt() {
     let nothing = Rate { per_second: 0, burst: 0 };
-    let spent = Limits { strangers_per_prefix: nothing, strangers: nothing };
+    let spent = Limits { strangers_per_prefix: nothing, strangers: nothing, ..Limits::default() };
     let mut world = World::new(settings());
     let client = world.client(CLIENT, "p.1");
     let (owner, _) = world.allocated("198.51.100.8:4000", "p.1");

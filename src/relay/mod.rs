@@ -7,6 +7,7 @@
 mod allocate;
 mod allocation;
 mod auth;
+mod bandwidth;
 mod binding;
 mod bucket;
 mod budget;
@@ -14,6 +15,7 @@ pub mod event;
 mod expiry;
 mod forward;
 pub mod framing;
+mod icmp;
 mod nonce;
 mod permit;
 mod policy;
@@ -29,6 +31,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use auth::{Identity, Keychain};
+use bandwidth::Bandwidth;
 use budget::Budget;
 use nonce::ALLOCATE_AGE;
 use policy::Policy;
@@ -43,6 +46,7 @@ pub use budget::Exposure;
 pub use event::{
     DropReason, EndReason, Event, OpenError, OpenRelay, Output, ReplyBytes, Route, ToClient, ToPeer, Traffic,
 };
+pub use icmp::IcmpError;
 pub use settings::{Limits, Settings};
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
 
@@ -56,6 +60,7 @@ pub struct Shared {
     keychain: Keychain,
     policy: Policy,
     budget_key: [u64; 2],
+    bandwidth: Bandwidth,
 }
 
 impl Shared {
@@ -63,7 +68,8 @@ impl Shared {
     pub fn new(settings: Settings) -> Self {
         let keychain = Keychain::new(&settings);
         let budget_key = keychain.nonces.budget_key();
-        Self { keychain, policy: Policy::new(&settings), budget_key, settings }
+        let (policy, bandwidth) = (Policy::new(&settings), Bandwidth::new(&settings.limits));
+        Self { keychain, policy, budget_key, bandwidth, settings }
     }
 
     /// The settings it was made from.

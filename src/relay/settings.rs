@@ -44,6 +44,10 @@ pub struct Limits {
     pub strangers_per_prefix: Rate,
     /// The same for all prefixes together, for each core.
     pub strangers: Rate,
+    /// Bytes per second that one allocation may relay each way, IP and UDP headers (28 bytes) included.
+    pub bandwidth: Option<u64>,
+    /// The same for all allocations of the process together.
+    pub total_bandwidth: Option<u64>,
 }
 
 impl Default for Limits {
@@ -54,6 +58,9 @@ impl Default for Limits {
             strangers_per_prefix: Rate { per_second: 50, burst: 200 },
             // At some 100 bytes each, 16 Mbit/s of reflected traffic at most, spread over 400 prefixes or more.
             strangers: Rate { per_second: 20_000, burst: 20_000 },
+            // What a client may use is the operator's to say.
+            bandwidth: None,
+            total_bandwidth: None,
         }
     }
 }
