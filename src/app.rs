@@ -4,11 +4,10 @@ mod announce;
 mod bind;
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -16,7 +15,7 @@ use crate::clock;
 use crate::config::{Access, Config};
 use crate::credentials::token::Tokens;
 use crate::net::{self, Net, Setup};
-use crate::state::{State, read_secret_file};
+use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::access_mode;
 use crate::web::front::{Front, Listener};
@@ -69,13 +68,12 @@ impl App {
     /// Opens the state, binds every socket and serves. When this returns, all of it answers.
     pub async fn start(config: Config) -> Result<Self> {
         let now = clock::now();
-        check_static_dir(&config)?;
         let state = State::create(&config.state_dir)?;
         let interfaces = net::interface_addresses();
         let tls = Arc::new(Tls::open(&config, &interfaces, now.unix)?);
         let listeners = bind::listeners(&config)?;
         let mut bound = bind::addresses(&listeners);
-        let turn_secrets = turn_secrets(&config, &state)?;
+        let turn_secrets = state::turn_secrets(&config)?;
         let net = start_net(&config, &state, &turn_secrets, &bound)?;
         bound.udp = net.udp_addresses();
         let access = access_mode(&config, &bound);
@@ -193,43 +191,6 @@ fn start_net(config: &Config, state: &State, turn_secrets: &[Vec<u8>], bound: &B
         let remedy = if error.in_use { "stop that, or choose another port with --udp" } else { "see --udp" };
         anyhow::anyhow!("UDP {}: {}; {remedy}", error.address, error.reason)
     })
-}
-
-/// Secrets of time-limited credentials, newest first: the configured ones, else the one made at first run.
-fn turn_secrets(config: &Config, state: &State) -> Result<Vec<Vec<u8>>> {
-    let secrets = match &config.secret_file {
-        _ if !config.secrets.is_empty() => config.secrets.clone(),
-        Some(file) => read_secret_file(file)?,
-        None => return Ok(vec![state.turn_secret.clone()]),
-    };
-    Ok(secrets.into_iter().map(String::into_bytes).collect())
-}
-
-/// Served files must not include the keys.
-fn check_static_dir(config: &Config) -> Result<()> {
-    let Some(dir) = &config.static_dir else { return Ok(()) };
-    let dir = dir.canonicalize().with_context(|| format!("--static-dir {}: cannot open it", dir.display()))?;
-    if !dir.is_dir() {
-        bail!("--static-dir {}: not a directory", dir.display());
-    }
-    let state = absolute(&config.state_dir)?;
-    if state.starts_with(&dir) || dir.starts_with(&state) {
-        bail!(
-            "--static-dir {} and the state directory {} lie within each other, which would serve the keys; use another directory",
-            dir.display(),
-            state.display()
-        );
-    }
-    Ok(())
-}
-
-/// The canonical form of a path whose last parts may not exist yet.
-fn absolute(path: &Path) -> Result<std::path::PathBuf> {
-    let full = std::path::absolute(path)?;
-    let existing = full.ancestors().find_map(|part| part.canonicalize().ok().map(|real| (part, real)));
-    let Some((part, real)) = existing else { return Ok(full) };
-    let rest = full.strip_prefix(part).unwrap_or(Path::new(""));
-    Ok(if rest.as_os_str().is_empty() { real } else { real.join(rest) })
 }
 
 fn warn_about_access(web: &Web) {

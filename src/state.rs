@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use crate::config::Config;
 use crate::credentials::token::random_bytes;
 
 /// Shared secret of the time-limited TURN credentials.
@@ -78,6 +79,17 @@ pub fn read_existing(dir: &Path, name: &str) -> anyhow::Result<String> {
             path.display()
         ),
     }
+}
+
+/// Secrets of time-limited TURN credentials, newest first: the newest signs, all verify. Those of the configuration,
+/// else of its secret file, else the one made at first run. Never empty.
+pub fn turn_secrets(config: &Config) -> anyhow::Result<Vec<Vec<u8>>> {
+    let secrets = match &config.secret_file {
+        _ if !config.secrets.is_empty() => config.secrets.clone(),
+        Some(file) => read_secret_file(file)?,
+        None => vec![read_existing(&config.state_dir, TURN_SECRET)?],
+    };
+    Ok(secrets.into_iter().map(String::into_bytes).collect())
 }
 
 /// Reads the secrets of an operator's `--secret-file`: one a line, newest first; blank lines and `#` comments are

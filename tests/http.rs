@@ -9,9 +9,8 @@ mod server;
 #[path = "http/signaling.rs"]
 mod signaling;
 
-use relais::app::App;
 use relais::config::PublicIp;
-use server::{Server, config, exchange, listen};
+use server::{Server, exchange, listen};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -176,17 +175,4 @@ async fn the_socketio_client_is_served_from_its_directory_or_explained() {
     let expected = (200, "io", "application/javascript; charset=utf-8");
     assert_eq!((found.status, found.body.as_str(), found.header("content-type")), expected);
     assert_eq!(server.plain("GET /socket.io/package.json HTTP/1.1\nHost: 127.0.0.1").await.status, 404);
-}
-
-#[tokio::test]
-async fn pages_that_would_serve_the_keys_are_refused() {
-    let dir = tempfile::tempdir().expect("directory");
-    for (pages, state) in [("a", "a/state"), ("b/state/pages", "b/state"), ("c", "c")] {
-        std::fs::create_dir_all(dir.path().join(pages)).expect("created");
-        let mut config = config(dir.path());
-        config.static_dir = Some(dir.path().join(pages));
-        config.state_dir = dir.path().join(state);
-        let error = App::start(config).await.err().expect("refused").to_string();
-        assert!(error.contains("--static-dir") && error.contains("keys"), "{error}");
-    }
 }

@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let ttl = args.ttl.unwrap_or(config.credential_ttl).as_secs();
     let name = args.name.clone().unwrap_or_else(|| random_id().chars().take(8).collect());
     let expires = clock::now().unix + ttl;
-    let credential = turn::mint(newest_secret(&config)?.as_bytes(), &format!("c.{name}"), expires);
+    let credential = turn::mint(&state::turn_secrets(&config)?[0], &format!("c.{name}"), expires);
     let ice_servers = ice_servers(&config, &credential);
     let (username, password) = (&credential.username, &credential.password);
     if args.json {
@@ -52,17 +52,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The secret that signs: of the configuration, else of the state directory.
-pub fn newest_secret(config: &Config) -> anyhow::Result<String> {
-    if let Some(secret) = config.secrets.first() {
-        return Ok(secret.clone());
-    }
-    match &config.secret_file {
-        Some(file) => Ok(state::read_secret_file(file)?.swap_remove(0)),
-        None => state::read_existing(&config.state_dir, state::TURN_SECRET),
-    }
 }
 
 fn ice_servers(config: &Config, credential: &turn::TurnCredential) -> Value {

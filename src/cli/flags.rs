@@ -38,6 +38,16 @@ impl Selection for IdentityFlags {
     }
 }
 
+/// What finds the secrets alone.
+#[derive(Clone, Copy, Debug)]
+pub struct SecretFlags;
+
+impl Selection for SecretFlags {
+    fn takes(key: &Key) -> bool {
+        ["state_dir", "secret_file", "secret"].contains(&key.name)
+    }
+}
+
 /// `--config` and the options of `S`, as far as they were given.
 #[derive(Clone, Debug)]
 pub struct Flags<S> {
@@ -95,9 +105,10 @@ impl<S: Selection> FromArgMatches for Flags<S> {
 
 fn argument(key: &Key) -> Arg {
     let repeatable = if key.kind == Kind::List { " (repeatable)" } else { "" };
+    let default = if key.default == "none" { String::new() } else { format!(" [default: {}]", key.default) };
     let argument = Arg::new(key.name)
         .long(key.name.replace('_', "-"))
-        .help(format!("{}{repeatable} [default: {}]", key.help, key.default))
+        .help(format!("{}{repeatable}{default}", key.help))
         .help_heading(heading(key.group));
     match key.kind {
         Kind::Switch => argument.action(ArgAction::SetTrue),

@@ -27,8 +27,8 @@ const FAILED: u8 = 1;
 const ABOUT: &str = "STUN/TURN server, WebRTC signaling and pages for video calls, in one program";
 
 const AFTER_HELP: &str = "\
-Without a command, `relais` serves. The first start makes secrets and a certificate of its own and prints the links to
-open. Every option is also a key of the configuration file and a variable (--relay-ip: relay_ip in [turn],
+Without a command, `relais` serves. The first start makes secrets and a certificate of its own and prints the links to \
+open. Every option is also a key of the configuration file and a variable (--relay-ip: relay_ip in [turn], \
 RELAIS_RELAY_IP); flags win over variables over the file, and lists replace each other.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line or configuration.";

@@ -246,11 +246,17 @@ mod tests {
     #[test]
     fn advice_is_given() {
         let place = Place::new();
-        let file = "[turn]\nudp = [\"127.0.0.1:100\"]\nsecrets = [\"short\"]\nallow_peer = [\"0.0.0.0/0\"]\n[signaling]\naccess = \"open\"";
+        let file = "[turn]\nudp = [\"127.0.0.1:100\", \"127.0.0.1:50000\"]\nsecrets = [\"short\"]\nallow_peer = [\"0.0.0.0/0\"]\n[signaling]\naccess = \"open\"";
         let warnings = place.load(file, &[("RELAIS_RLEAM", "x")], &[]).expect("good").warnings.join("\n");
-        for word in
-            ["Chromium refuses", "16 characters", "allow_peer 0.0.0.0/0", "access = open", "RELAIS_RLEAM", "chmod 640"]
-        {
+        for word in [
+            "Chromium refuses",
+            "127.0.0.1:50000: this port lies among the relay ports",
+            "16 characters",
+            "allow_peer 0.0.0.0/0",
+            "access = open",
+            "RELAIS_RLEAM",
+            "chmod 640",
+        ] {
             assert!(warnings.contains(word), "{word:?} is missing in: {warnings}");
         }
     }

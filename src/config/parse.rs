@@ -53,10 +53,10 @@ pub fn cidr(text: &str) -> Result<Cidr, Reason> {
     let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
     let network: IpAddr =
         address.parse().map_err(|_| "no block of addresses; write one such as 10.0.0.0/8 or fd00::/8".to_owned())?;
-    if let IpAddr::V6(ip) = network {
-        if let Some(inner) = ip.to_ipv4_mapped() {
-            return Err(format!("an IPv4 address in IPv6 clothes; write {inner}"));
-        }
+    if let IpAddr::V6(ip) = network
+        && let Some(inner) = ip.to_ipv4_mapped()
+    {
+        return Err(format!("an IPv4 address in IPv6 clothes; write {inner}"));
     }
     let width: u8 = if network.is_ipv4() { 32 } else { 128 };
     let prefix = match bits {

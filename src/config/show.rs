@@ -99,7 +99,7 @@ fn time(time: Duration) -> String {
     let seconds = time.as_secs();
     quote(match seconds {
         0 => "0s".to_owned(),
-        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
         _ => format!("{seconds}s"),
     })
 }

@@ -52,15 +52,20 @@ fn repeated(reader: &mut Reader<'_>, name: &str, addresses: &[SocketAddr], seen:
     }
 }
 
+/// A range that the operator set must leave our own ports out. The default range is so wide that a port chosen by hand
+/// or by the kernel may well lie in it: sockets in use are skipped when relay ports are drawn, so that is only advice.
 fn relay_ports(reader: &mut Reader<'_>, config: &Config) {
     let (from, to) = config.relay_ports;
+    let is_set = reader.setting("relay_ports").is_some();
     for (name, listen) in [("udp", &config.udp), ("tcp", &config.tcp), ("http", &config.http)] {
-        for address in &listen.addresses {
-            if (from..=to).contains(&address.port()) {
-                let reason = format!(
-                    "this port lies among the relay ports {from}-{to}; choose another, or move them with --relay-ports"
-                );
+        for address in listen.addresses.iter().filter(|address| (from..=to).contains(&address.port())) {
+            let reason = format!(
+                "this port lies among the relay ports {from}-{to}; choose another, or move them with --relay-ports"
+            );
+            if is_set {
                 reader.complain(name, &address.to_string(), &reason);
+            } else {
+                reader.warnings.push(format!("{name} {address}: {reason}"));
             }
         }
     }
@@ -130,10 +135,10 @@ fn files(reader: &mut Reader<'_>, config: &Config) {
             }
         }
     }
-    if let Some(path) = config.secret_file.as_ref().filter(|path| path.is_file()) {
-        if let Err(error) = crate::state::read_secret_file(path) {
-            reader.complain("secret_file", &path.display().to_string(), &format!("{error:#}"));
-        }
+    if let Some(path) = config.secret_file.as_ref().filter(|path| path.is_file())
+        && let Err(error) = crate::state::read_secret_file(path)
+    {
+        reader.complain("secret_file", &path.display().to_string(), &format!("{error:#}"));
     }
 }
 

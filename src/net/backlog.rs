@@ -54,6 +54,16 @@ struct Waiting {
     since: Mono,
 }
 
+/// How frames are put into writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Many frames to a write: a stream without records.
+    Anywhere,
+    /// One frame to a write, so that it is a TLS record of its own. Clients exist that take what one read gives them for
+    /// one frame (coturn's, some builds of libwebrtc), and over TLS a read gives one record.
+    Frames,
+}
+
 /// Why a client's connection must end.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
@@ -64,8 +74,8 @@ pub(super) enum WriteError {
 }
 
 /// Frames that wait until the client reads.
-#[derive(Default)]
 pub(super) struct Backlog {
+    cut: Cut,
     waiting: VecDeque<Waiting>,
     /// Bytes of the first frame that are written already: it must be finished.
     written: usize,
@@ -78,6 +88,18 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
+    pub(super) fn new(cut: Cut) -> Self {
+        Self {
+            cut,
+            waiting: VecDeque::new(),
+            written: 0,
+            media_bytes: 0,
+            control_bytes: 0,
+            unflushed: false,
+            dropped: 0,
+        }
+    }
+
     /// True when everything is written and passed on.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && !self.unflushed
@@ -92,7 +114,7 @@ impl Backlog {
         gather: &mut Vec<u8>,
         now: Mono,
     ) -> Result<(), WriteError> {
-        let direct = if self.waiting.is_empty() { self.write_all(cx, stream, &frames.bytes)? } else { 0 };
+        let direct = if self.waiting.is_empty() { self.write_frames(cx, stream, frames)? } else { 0 };
         self.keep(frames, direct, now);
         frames.clear();
         self.shed(now);
@@ -114,6 +136,28 @@ impl Backlog {
             self.unflushed = false;
         }
         Ok(())
+    }
+
+    /// Writes `frames` as far as the stream takes them; returns how many bytes it took.
+    fn write_frames<S: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+        frames: &Frames,
+    ) -> Result<usize, WriteError> {
+        if self.cut == Cut::Anywhere {
+            return self.write_all(cx, stream, &frames.bytes);
+        }
+        let mut start = 0;
+        for (len, _) in &frames.frames {
+            let frame = frames.bytes.get(start..start + len).unwrap_or_default();
+            let written = self.write_all(cx, stream, frame)?;
+            start += written;
+            if written < *len {
+                break;
+            }
+        }
+        Ok(start)
     }
 
     /// Writes until done or until the stream takes no more; returns how much it took.
@@ -176,7 +220,7 @@ impl Backlog {
         for frame in &self.waiting {
             gather.extend_from_slice(&frame.bytes[skip..]);
             skip = 0;
-            if gather.len() >= GATHER {
+            if gather.len() >= GATHER || self.cut == Cut::Frames {
                 break;
             }
         }

@@ -64,12 +64,18 @@ impl Forwarder {
     }
 }
 
+/// A subject as it may stand in the log at any level: without the client prefix that the open mode counts by.
+fn logged(subject: &str) -> &str {
+    if subject.starts_with("t.open-") { "t.open" } else { subject }
+}
+
 /// Tells the log about an event. Client and peer addresses appear at debug level only.
 pub(super) fn log(event: &Event) {
     match event {
         Event::Created { relay, tuple, subject, relayed, lifetime } => {
             let transport = tuple.transport.name();
-            tracing::info!(transport, %subject, lifetime, family = ?relay.family, "allocation created");
+            let subject = logged(subject);
+            tracing::info!(transport, subject, lifetime, family = ?relay.family, "allocation created");
             tracing::debug!(client = %tuple.client, server = %tuple.server, %relayed, "allocation created");
         }
         Event::Refreshed { relay, lifetime } => tracing::debug!(?relay, lifetime, "allocation refreshed"),
@@ -77,7 +83,7 @@ pub(super) fn log(event: &Event) {
             let transport = tuple.transport.name();
             tracing::info!(
                 transport,
-                %subject,
+                subject = logged(subject),
                 ?reason,
                 to_peer_bytes = traffic.to_peer_bytes,
                 to_client_bytes = traffic.to_client_bytes,
@@ -90,5 +96,18 @@ pub(super) fn log(event: &Event) {
         }
         Event::Dropped(reason) => tracing::trace!(?reason, "dropped"),
         Event::PermissionDenied { relay, peer } => tracing::debug!(?relay, %peer, "permission denied"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_client_address_is_logged() {
+        assert_eq!(logged("t.open-4-c00002.0011aabb"), "t.open");
+        for subject in ["t.token.0011aabb", "p.peer", "c.ada"] {
+            assert_eq!(logged(subject), subject);
+        }
     }
 }

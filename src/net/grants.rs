@@ -12,6 +12,7 @@ use rustc_hash::FxHashMap;
 use super::addresses;
 use super::ports::{Ports, Wish};
 use super::relay_socket;
+use super::revocations::Revocations;
 use crate::config::Config;
 use crate::relay::{self, Family, FiveTuple, OpenError, OpenRelay};
 use crate::time::{Mono, Now};
@@ -35,11 +36,11 @@ pub(super) struct Grants {
 
 struct Books {
     ports: Ports,
-    subjects: FxHashMap<Arc<str>, usize>,
+    /// Allocations and reservations of each account.
+    accounts: FxHashMap<Arc<str>, usize>,
     total: usize,
     reserved: FxHashMap<[u8; 8], Reserved>,
-    /// Until when (unix seconds) each subject is refused.
-    revoked: FxHashMap<Arc<str>, u64>,
+    revoked: Revocations,
     routes: Option<(Mono, Vec<IpAddr>)>,
 }
 
@@ -57,21 +58,46 @@ pub(super) struct Granted {
     pub lease: Lease,
 }
 
-/// Gives port and quota back when dropped.
+/// Gives the port back when dropped, and its part of the quota.
 pub(super) struct Lease {
     grants: Arc<Grants>,
     address: SocketAddr,
-    charge: Option<Arc<str>>,
+    charge: Arc<Charge>,
+}
+
+impl Lease {
+    /// What the allocation takes of its quota, for its relayed address of the other family.
+    pub(super) fn charge(&self) -> &Arc<Charge> {
+        &self.charge
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let mut books = self.grants.lock();
-        books.ports.give_back(self.address);
-        if let Some(subject) = &self.charge {
-            books.discharge(subject);
-        }
+        self.grants.lock().ports.give_back(self.address);
     }
+}
+
+/// One allocation of an account, given back when dropped. Both families of an allocation hold the same one: it counts
+/// once, and until the last of the two is gone.
+pub(super) struct Charge {
+    grants: Arc<Grants>,
+    account: Arc<str>,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.grants.lock().discharge(&self.account);
+    }
+}
+
+/// What quotas count by (DESIGN section 5): fetching credentials again must yield no new quota. `GET /api/ice` gives
+/// `t.<token>.<random>`, and `t.open-<client prefix>.<random>` where no token is asked for: the random part tells the
+/// credentials of one account apart. A token's part never has a dot of its own. Every other subject (`p.<peer>`,
+/// `a.<key>.<name>`, `c.<name>`, `u.<name>`, whatever an application names) is an account of its own.
+fn account(subject: &str) -> &str {
+    let token = subject.strip_prefix("t.").and_then(|rest| rest.split_once('.')).map(|(token, _)| token);
+    token.and_then(|token| subject.get(.."t.".len() + token.len())).unwrap_or(subject)
 }
 
 impl Grants {
@@ -84,17 +110,22 @@ impl Grants {
             has_reservations: AtomicBool::new(false),
             books: Mutex::new(Books {
                 ports: Ports::new(config.relay_ports),
-                subjects: FxHashMap::default(),
+                accounts: FxHashMap::default(),
                 total: 0,
                 reserved: FxHashMap::default(),
-                revoked: FxHashMap::default(),
+                revoked: Revocations::default(),
                 routes: None,
             }),
         }
     }
 
-    /// Grants or refuses `open`. `additional`: it is the second family of an allocation, which counts once.
-    pub(super) fn open(self: &Arc<Self>, now: Now, open: &OpenRelay, additional: bool) -> Result<Granted, OpenError> {
+    /// Grants or refuses `open`. `first`: what the first family of the same allocation took of the quota.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        now: Now,
+        open: &OpenRelay,
+        first: Option<Arc<Charge>>,
+    ) -> Result<Granted, OpenError> {
         self.forget(now);
         if self.is_revoked(now.unix, &open.subject) {
             return Err(OpenError::Revoked);
@@ -103,34 +134,23 @@ impl Grants {
             return self.take_reserved(token, open);
         }
         let ip = self.relay_ip(now.mono, &open.tuple, open.family).ok_or(OpenError::Family)?;
-        let charge = (!additional).then(|| Arc::clone(&open.subject));
-        if let Some(subject) = &charge {
-            self.charge(subject)?;
-        }
+        let charge = first.map_or_else(|| self.charge(&open.subject), Ok)?;
         let wish = match (open.reserve, open.even_port) {
             (Some(_), _) => Wish::Pair,
             (None, true) => Wish::Even,
             (None, false) => Wish::Any,
         };
-        let bound = self.bind(now.mono, ip, wish);
-        let Some((address, socket, next)) = bound else {
-            if let Some(subject) = &charge {
-                self.lock().discharge(subject);
-            }
-            return Err(OpenError::Capacity);
-        };
+        let (address, socket, next) = self.bind(now.mono, ip, wish).ok_or(OpenError::Capacity)?;
+        let granted = self.granted(address, socket, charge);
         if let (Some(token), Some(next)) = (open.reserve, next) {
             self.reserve(now.mono, token, address, next, &open.subject)?;
         }
-        Ok(self.granted(address, socket, charge))
+        Ok(granted)
     }
 
     /// Refuses `subject` until `until` (unix seconds).
     pub(super) fn revoke(&self, unix: u64, subject: &str, until: u64) {
-        let mut books = self.lock();
-        books.revoked.retain(|_, until| *until > unix);
-        let kept = books.revoked.entry(Arc::from(subject)).or_insert(until);
-        *kept = until.max(*kept);
+        self.lock().revoked.add(unix, subject, until);
     }
 
     /// Live allocations; one of two families counts once.
@@ -160,20 +180,22 @@ impl Grants {
     }
 
     fn is_revoked(&self, unix: u64, subject: &str) -> bool {
-        self.lock().revoked.get(subject).is_some_and(|until| *until > unix)
+        self.lock().revoked.contains(unix, subject)
     }
 
-    fn charge(&self, subject: &Arc<str>) -> Result<(), OpenError> {
+    fn charge(self: &Arc<Self>, subject: &str) -> Result<Arc<Charge>, OpenError> {
+        let account = account(subject);
         let mut books = self.lock();
-        if books.subjects.get(subject).copied().unwrap_or(0) >= self.per_subject {
+        if books.accounts.get(account).copied().unwrap_or(0) >= self.per_subject {
             return Err(OpenError::Quota);
         }
         if books.total >= self.total {
             return Err(OpenError::Capacity);
         }
-        *books.subjects.entry(Arc::clone(subject)).or_insert(0) += 1;
+        let account: Arc<str> = account.into();
+        *books.accounts.entry(Arc::clone(&account)).or_insert(0) += 1;
         books.total += 1;
-        Ok(())
+        Ok(Arc::new(Charge { grants: Arc::clone(self), account }))
     }
 
     /// Binds a free port of `ip`; the system calls run outside the lock.
@@ -210,24 +232,18 @@ impl Grants {
         }
     }
 
-    /// Keeps the second port of a pair for who comes back with the token. It counts for its subject meanwhile.
+    /// Keeps the second port of a pair for who comes back with the token. It counts for its account meanwhile.
     fn reserve(
         self: &Arc<Self>,
         now: Mono,
         token: [u8; 8],
         first: SocketAddr,
         socket: OwnedFd,
-        subject: &Arc<str>,
+        subject: &str,
     ) -> Result<(), OpenError> {
         let address = SocketAddr::new(first.ip(), first.port() + 1);
-        if let Err(refusal) = self.charge(subject) {
-            let mut books = self.lock();
-            books.ports.give_back(first);
-            books.ports.give_back(address);
-            books.discharge(subject);
-            return Err(refusal);
-        }
-        let granted = self.granted(address, socket, Some(Arc::clone(subject)));
+        let charge = self.charge(subject).inspect_err(|_| self.lock().ports.give_back(address))?;
+        let granted = self.granted(address, socket, charge);
         let mut books = self.lock();
         let replaced = books.reserved.insert(token, Reserved { until: now + RESERVATION, granted });
         self.has_reservations.store(true, Ordering::Relaxed);
@@ -236,18 +252,18 @@ impl Grants {
         Ok(())
     }
 
-    /// The reserved socket of `token`, for the subject that reserved it.
+    /// The reserved socket of `token`, for the account that reserved it.
     fn take_reserved(&self, token: &[u8; 8], open: &OpenRelay) -> Result<Granted, OpenError> {
         let mut books = self.lock();
         let fits = books.reserved.get(token).is_some_and(|reserved| {
-            reserved.granted.lease.charge.as_ref() == Some(&open.subject)
+            *reserved.granted.lease.charge.account == *account(&open.subject)
                 && Family::of(reserved.granted.bound.ip()) == open.family
         });
         let reserved = if fits { books.reserved.remove(token) } else { None };
         reserved.map(|reserved| reserved.granted).ok_or(OpenError::Capacity)
     }
 
-    fn granted(self: &Arc<Self>, address: SocketAddr, socket: OwnedFd, charge: Option<Arc<str>>) -> Granted {
+    fn granted(self: &Arc<Self>, address: SocketAddr, socket: OwnedFd, charge: Arc<Charge>) -> Granted {
         let advertised = SocketAddr::new(self.relay.settings().advertised(address.ip()), address.port());
         Granted { socket, bound: address, advertised, lease: Lease { grants: Arc::clone(self), address, charge } }
     }
@@ -286,12 +302,12 @@ impl Grants {
 }
 
 impl Books {
-    fn discharge(&mut self, subject: &Arc<str>) {
+    fn discharge(&mut self, account: &Arc<str>) {
         self.total = self.total.saturating_sub(1);
-        if let Some(count) = self.subjects.get_mut(subject) {
+        if let Some(count) = self.accounts.get_mut(account) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                self.subjects.remove(subject);
+                self.accounts.remove(account);
             }
         }
     }
@@ -309,3 +325,6 @@ fn split<K: std::hash::Hash + Eq, V>(map: FxHashMap<K, V>, stays: impl Fn(&V) ->
     }
     (kept, gone)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod listener;
 mod mailbox;
 mod ports;
 mod relay_socket;
+mod revocations;
 mod shard;
 mod stream;
 mod sys;

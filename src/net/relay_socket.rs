@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::grants::Lease;
+use super::grants::{Charge, Lease};
 use super::hairpin::Listing;
 use super::sys;
 use crate::relay::{Family, RelayId};
@@ -48,12 +49,12 @@ pub(super) struct RelaySocket<S> {
     pub advertised: SocketAddr,
     // Held for their drop: the address leaves the directory before its port is given back.
     _listing: Listing,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl<S> RelaySocket<S> {
     pub(super) fn new(id: RelayId, socket: S, advertised: SocketAddr, listing: Listing, lease: Lease) -> Self {
-        Self { id, socket, advertised, _listing: listing, _lease: lease }
+        Self { id, socket, advertised, _listing: listing, lease }
     }
 }
 
@@ -109,13 +110,13 @@ impl<S: AsFd> RelaySockets<S> {
         self.get(number).map(|relay| relay.socket.as_fd())
     }
 
-    /// True when the allocation of `id` has a relayed address of the other family already.
-    pub(super) fn has_other_family(&self, id: RelayId) -> bool {
+    /// What the relayed address of the other family, if the allocation of `id` has one, takes of the quota.
+    pub(super) fn charge_of_other_family(&self, id: RelayId) -> Option<Arc<Charge>> {
         let family = match id.family {
             Family::V4 => Family::V6,
             Family::V6 => Family::V4,
         };
-        self.numbers.contains_key(&RelayId { family, ..id })
+        self.find(RelayId { family, ..id }).map(|(_, relay)| Arc::clone(relay.lease.charge()))
     }
 
     /// One past the highest number in use.

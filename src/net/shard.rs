@@ -253,7 +253,7 @@ impl Shard {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
-        let granted = self.shared.grants.open(now, open, self.sockets.has_other_family(open.relay))?;
+        let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let listing = self.shared.directory.list(bound, advertised, open.relay, Arc::clone(&self.mailbox));
         let relay = RelaySocket::new(open.relay, granted.socket, advertised, listing, granted.lease);

@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, Cut};
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::udp::{Payload, Region};
@@ -25,7 +25,7 @@ use super::worker::{Out, Worker};
 use super::{Shared, addresses, forward, sys};
 use crate::clock;
 use crate::relay::framing;
-use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId};
+use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Transport};
 use crate::time::{Mono, Now};
 
 /// A client without an allocation may stay silent this long.
@@ -56,7 +56,7 @@ where
         mailbox,
         partial: first.to_vec(),
         fresh: !first.is_empty(),
-        backlog: Backlog::default(),
+        backlog: Backlog::new(if tuple.transport == Transport::Tls { Cut::Frames } else { Cut::Anywhere }),
         timer: Box::pin(tokio::time::sleep(IDLE)),
         timer_due: now.mono + IDLE,
         heard: now.mono,
@@ -83,7 +83,7 @@ struct Client<S> {
     backlog: Backlog,
     timer: Pin<Box<Sleep>>,
     timer_due: Mono,
-    /// When the client last sent something.
+    /// When the client last sent a whole frame: bytes alone, one now and then, keep nothing open.
     heard: Mono,
     /// The connection takes no more input and ends when its last replies are written, at that moment at the latest.
     closing: Option<Mono>,
@@ -228,8 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             }
         }
         if progress {
-            self.heard = now.mono;
             let used = self.handle_frames(now, &input[..len], out);
+            if used > 0 {
+                self.heard = now.mono;
+            }
             self.partial.clear();
             self.partial.extend_from_slice(&input[used..len]);
             if self.partial.is_empty() && self.partial.capacity() > KEPT_PARTIAL {
@@ -365,7 +367,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
-        let granted = self.shared.grants.open(now, open, self.sockets.has_other_family(open.relay))?;
+        let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let socket = sys::watch_input(granted.socket).map_err(|error| {
             tracing::warn!(%error, "a relay socket could not be watched");

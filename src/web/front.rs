@@ -1,5 +1,7 @@
 //! One TCP port for everything: STUN/TURN, TLS and HTTP told apart by the first byte, and again inside TLS.
 
+mod impatient;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -18,8 +20,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use impatient::Impatient;
+
 use super::Connection;
-use super::host::client_prefix;
+use super::host::{client_prefix, is_in_block};
 use super::routes::{Arrival, Site};
 use crate::relay::{FiveTuple, Transport};
 
@@ -31,6 +35,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const SILENT_PER_PREFIX: usize = 256;
 /// Silent connections in all: each costs a file descriptor and a task.
 const SILENT_TOTAL: usize = 4096;
+/// Connections per client prefix, whatever they speak: some thirty for each address of a /24. This machine itself and
+/// trusted proxies stand for many.
+const OPEN_PER_PREFIX: usize = 8192;
+/// How long a client may take nothing of an answer.
+const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Headers of one request; browsers send about twenty.
 const MAX_HEADERS: usize = 100;
 /// Bytes of a request's head.
@@ -50,7 +59,8 @@ pub struct Listener {
 pub struct Front {
     site: Arc<Site>,
     acceptor: TlsAcceptor,
-    silent: Arc<Silent>,
+    silent: Arc<Gate>,
+    open: Arc<Gate>,
     stop: watch::Receiver<bool>,
     /// Held by every HTTP connection; when all are gone, the drain is over. Weak, since TURN connections, which end
     /// with the shards, hold this struct as well.
@@ -61,7 +71,9 @@ impl Front {
     /// `stop` turns true when no more connections are taken; `alive` is held by each HTTP connection.
     pub fn new(site: Arc<Site>, stop: watch::Receiver<bool>, alive: mpsc::WeakSender<()>) -> Self {
         let acceptor = TlsAcceptor::from(Arc::clone(&site.tls.server));
-        Self { site, acceptor, silent: Arc::default(), stop, alive }
+        let silent = Gate::new(SILENT_TOTAL, SILENT_PER_PREFIX);
+        let open = Gate::new(open_total(), OPEN_PER_PREFIX);
+        Self { site, acceptor, silent, open, stop, alive }
     }
 
     /// Takes connections until `stop`; closes the listener then.
@@ -83,8 +95,12 @@ impl Front {
     }
 
     fn take(self: &Arc<Self>, listener: &Listener, stream: TcpStream, client: SocketAddr) {
-        let Some(silence) = self.silent.enter(client.ip()) else {
-            tracing::debug!(%client, "too many silent connections from there");
+        let ip = client.ip().to_canonical();
+        let trusted = &self.site.web.config.trust_proxy;
+        let stands_for_many = ip.is_loopback() || trusted.iter().any(|block| is_in_block(block, ip));
+        let open = self.open.enter((!stands_for_many).then_some(ip));
+        let Some((silence, open)) = self.silent.enter(Some(ip)).zip(open) else {
+            tracing::debug!(%client, "too many connections from there");
             return;
         };
         // The address that was asked, which a wildcard listener does not know.
@@ -98,11 +114,15 @@ impl Front {
         };
         let serves_plain = listener.serves_plain || connection.loopback_listener;
         let arrival = Arrival { connection, serves_plain };
-        tokio::spawn(Arc::clone(self).plain(stream, arrival, silence));
+        let front = Arc::clone(self);
+        tokio::spawn(async move {
+            front.plain(stream, arrival, silence).await;
+            drop(open);
+        });
     }
 
     /// The first byte on the wire decides.
-    async fn plain(self: Arc<Self>, stream: TcpStream, arrival: Arrival, silence: Silence) {
+    async fn plain(self: Arc<Self>, stream: TcpStream, arrival: Arrival, silence: Pass) {
         let mut first = [0; 1];
         let Ok(Ok(1)) = timeout(SILENCE, stream.peek(&mut first)).await else { return };
         match speaks(first[0]) {
@@ -117,7 +137,7 @@ impl Front {
     }
 
     /// The first byte after the handshake decides: browsers name no protocol by ALPN on `turns:`.
-    async fn secure(self: Arc<Self>, stream: TcpStream, mut arrival: Arrival, silence: Silence) {
+    async fn secure(self: Arc<Self>, stream: TcpStream, mut arrival: Arrival, silence: Pass) {
         let opening = async {
             let mut stream = self.acceptor.accept(stream).await?;
             let mut first = vec![0; 2048];
@@ -152,7 +172,7 @@ impl Front {
         self.site.web.net.serve_stream(stream, FiveTuple { client, server, transport }, first).await;
     }
 
-    async fn http<S>(self: Arc<Self>, stream: S, arrival: Arrival, silence: Silence)
+    async fn http<S>(self: Arc<Self>, stream: S, arrival: Arrival, silence: Pass)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -170,7 +190,9 @@ impl Front {
             .header_read_timeout(HEAD_TIMEOUT)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD);
-        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let mut serving = std::pin::pin!(
+            builder.serve_connection(TokioIo::new(Impatient::new(stream, WRITE_STALL)), service).with_upgrades()
+        );
         let mut stop = self.stop.clone();
         let served = tokio::select! {
             served = serving.as_mut() => served,
@@ -212,9 +234,18 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Counts connections that have not said anything yet.
-#[derive(Default)]
-struct Silent {
+/// Connections in all: a quarter of the file descriptors is kept for relay sockets and the rest.
+fn open_total() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let descriptors = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    descriptors.map_or(usize::MAX, |descriptors| descriptors / 4 * 3)
+}
+
+/// Counts connections against a cap in all and one per client prefix.
+struct Gate {
+    total: usize,
+    per_prefix: usize,
     counts: Mutex<Counts>,
 }
 
@@ -224,36 +255,46 @@ struct Counts {
     by_prefix: HashMap<String, usize>,
 }
 
-/// One silent connection; dropped when it speaks or ends.
-struct Silence {
-    silent: Arc<Silent>,
-    prefix: String,
+/// One connection that a gate counts, until this is dropped.
+struct Pass {
+    gate: Arc<Gate>,
+    prefix: Option<String>,
 }
 
-impl Silent {
-    /// `None` when there are too many from that client's prefix, or in all.
-    fn enter(self: &Arc<Self>, client: IpAddr) -> Option<Silence> {
-        let prefix = client_prefix(client);
+impl Gate {
+    fn new(total: usize, per_prefix: usize) -> Arc<Self> {
+        Arc::new(Self { total, per_prefix, counts: Mutex::default() })
+    }
+
+    /// `None` when there are too many from that client's prefix, or in all. A client of `None` counts in all only.
+    fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Option<Pass> {
+        let prefix = client.map(client_prefix);
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_prefix = counts.by_prefix.get(&prefix).copied().unwrap_or(0);
-        if counts.total >= SILENT_TOTAL || of_prefix >= SILENT_PER_PREFIX {
+        if counts.total >= self.total {
             return None;
         }
+        if let Some(prefix) = &prefix {
+            let of_prefix = counts.by_prefix.get(prefix).copied().unwrap_or(0);
+            if of_prefix >= self.per_prefix {
+                return None;
+            }
+            counts.by_prefix.insert(prefix.clone(), of_prefix + 1);
+        }
         counts.total += 1;
-        counts.by_prefix.insert(prefix.clone(), of_prefix + 1);
-        Some(Silence { silent: Arc::clone(self), prefix })
+        Some(Pass { gate: Arc::clone(self), prefix })
     }
 }
 
-impl Drop for Silence {
+impl Drop for Pass {
     fn drop(&mut self) {
-        let mut counts = self.silent.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.gate.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total -= 1;
-        let left = counts.by_prefix.get(&self.prefix).map_or(0, |count| count.saturating_sub(1));
+        let Some(prefix) = &self.prefix else { return };
+        let left = counts.by_prefix.get(prefix).map_or(0, |count| count.saturating_sub(1));
         if left == 0 {
-            counts.by_prefix.remove(&self.prefix);
+            counts.by_prefix.remove(prefix);
         } else {
-            counts.by_prefix.insert(self.prefix.clone(), left);
+            counts.by_prefix.insert(prefix.clone(), left);
         }
     }
 }
@@ -308,8 +349,8 @@ mod tests {
 
     #[test]
     fn silent_connections_are_capped_per_prefix() {
-        let silent = Arc::new(Silent::default());
-        let enter = |ip: &str| silent.enter(ip.parse().expect("address"));
+        let silent = Gate::new(SILENT_TOTAL, SILENT_PER_PREFIX);
+        let enter = |ip: &str| silent.enter(Some(ip.parse().expect("address")));
         let mut held: Vec<_> = (0..SILENT_PER_PREFIX).map(|_| enter("192.0.2.1").expect("room")).collect();
         assert!(enter("192.0.2.200").is_none(), "the same /24");
         assert!(enter("192.0.3.1").is_some(), "another /24");
@@ -322,13 +363,27 @@ mod tests {
 
     #[test]
     fn silent_connections_are_capped_in_all() {
-        let silent = Arc::new(Silent::default());
+        let silent = Gate::new(SILENT_TOTAL, SILENT_PER_PREFIX);
         let held: Vec<_> = (0..SILENT_TOTAL)
-            .map(|index| silent.enter(IpAddr::from([10, (index >> 8) as u8, index as u8, 1])).expect("room"))
+            .map(|index| silent.enter(Some(IpAddr::from([10, (index >> 8) as u8, index as u8, 1]))).expect("room"))
             .collect();
-        assert!(silent.enter(IpAddr::from([192, 0, 2, 1])).is_none());
+        assert!(silent.enter(Some(IpAddr::from([192, 0, 2, 1]))).is_none());
         drop(held);
-        assert!(silent.enter(IpAddr::from([192, 0, 2, 1])).is_some());
+        assert!(silent.enter(Some(IpAddr::from([192, 0, 2, 1]))).is_some());
+    }
+
+    #[test]
+    fn who_stands_for_many_counts_in_all_only() {
+        let gate = Gate::new(3, 1);
+        let held: Vec<_> = (0..3).map(|_| gate.enter(None).expect("room")).collect();
+        assert!(gate.enter(None).is_none());
+        drop(held);
+        assert!(gate.enter(None).is_some());
+    }
+
+    #[test]
+    fn some_descriptors_are_left_for_relay_sockets() {
+        assert!((1..usize::MAX).contains(&open_total()), "this system says how many files may be open");
     }
 
     #[tokio::test]

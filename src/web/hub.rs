@@ -307,3 +307,6 @@ pub(super) async fn sleep(due: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
 //! Engine.IO's HTTP long polling: GET, POST and OPTIONS on `/socket.io/`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::desk::{host, query};
 use super::socketio::{self, EngineError, Entry, Reply, RequestToSession};
@@ -13,6 +15,9 @@ use super::{Connection, Web};
 
 /// What a client is told when it sends more than fits.
 const TOO_LARGE: &str = "the payload is too large\n";
+
+/// A body comes within this time, or its session ends.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Answers every non-upgrade request on `/socket.io` and `/socket.io/` that carries `EIO` in its query.
 pub async fn handle(web: Arc<Web>, connection: Connection, request: Request<Body>) -> Response<Body> {
@@ -75,7 +80,8 @@ async fn post(entry: &Entry, request: Request<Body>, limit: usize) -> Result<Res
         entry.end().await;
         return Err(EngineError::BadRequest);
     };
-    let body = match Limited::new(request.into_body(), limit).collect().await {
+    let collected = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), limit).collect()).await;
+    let body = match collected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
         Ok(body) => body.to_bytes(),
         Err(error) => {
             entry.end().await;

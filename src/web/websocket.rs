@@ -24,7 +24,7 @@ use crate::clock;
 use crate::signaling::dialect::live::Live;
 use crate::signaling::dialect::native::Native;
 use crate::signaling::dialect::{Dialect, Output};
-use crate::signaling::{Fault, Rate};
+use crate::signaling::{Command, Fault, Rate};
 use crate::time::Mono;
 
 /// The server pings this often.
@@ -60,20 +60,17 @@ pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request
     let is_socketio = matches!(request.uri().path(), "/socket.io" | "/socket.io/");
     let started = if is_socketio {
         socketio::start_websocket(&web, connection, &mut request).map_err(|error| polling::bad_request(&error))
+    } else if start(&web, connection, &mut request) {
+        Ok(())
     } else {
-        start(&web, connection, &mut request)
+        Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections"))
     };
-    match started {
-        Ok(()) => switching(&accept),
-        Err(response) => response,
-    }
+    started.map_or_else(|refusal| refusal, |()| switching(&accept))
 }
 
-/// Starts the task of a native or live connection.
-fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) -> Result<(), Response<Body>> {
-    let Some(place) = web.hub.admit(connection.client.ip()) else {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections"));
-    };
+/// Starts the task of a native or live connection; false when there is no place for one more.
+fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) -> bool {
+    let Some(place) = web.hub.admit(connection.client.ip()) else { return false };
     let is_native = request.uri().path() == "/api/ws";
     let (stream, token) = (query(request, "stream"), query(request, "token"));
     let desk = Desk::new(Arc::clone(web), connection, request);
@@ -88,7 +85,7 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
             run(Live::new(stream, token), socket, port, desk).await;
         }
     });
-    Ok(())
+    true
 }
 
 /// Waits until the connection is ours.
@@ -112,7 +109,8 @@ pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<
 async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
     let now = clock::now().mono;
     let rate = Rate::new(port.hub().limits().messages_per_second, now);
-    let mut client = Client { dialect, socket, port, desk, rate, heard: now, ping_at: now + PING_INTERVAL };
+    let mut client =
+        Client { dialect, socket, port, desk, rate, heard: now, ping_at: now + PING_INTERVAL, is_gone: false };
     let code = loop {
         match client.drain().await {
             Ok(None) => {}
@@ -123,7 +121,10 @@ async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk) {
             break None;
         }
     };
-    let Client { socket, port, .. } = client;
+    let Client { socket, port, is_gone, .. } = client;
+    if is_gone {
+        port.send(0, Command::Leave).await;
+    }
     let _place = port.close().await;
     if let Some(code) = code {
         close(socket, code).await;
@@ -140,6 +141,9 @@ struct Client<D> {
     /// When the client last sent anything.
     heard: Mono,
     ping_at: Mono,
+    /// The page was closed or left (close code 1001): nobody will come back for this session. Browsers that end as a
+    /// whole let no last message out, but they do send this.
+    is_gone: bool,
 }
 
 /// The connection is over, and there is nobody to tell.
@@ -211,7 +215,11 @@ impl<D: Dialect> Client<D> {
                 }
             }
             Some(Err(Error::Capacity(_))) => self.dialect.handle_fault(Fault::TooLarge),
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Over),
+            Some(Ok(Message::Close(frame))) => {
+                self.is_gone = frame.is_some_and(|frame| frame.code == CloseCode::Away);
+                return Err(Over);
+            }
+            Some(Err(_)) | None => return Err(Over),
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 import { Devices } from "./devices.js";
 import { setUpLanguages, text } from "./i18n.js";
 import { RELAY_MODES } from "./ice-config.js";
-import { notify, unnotify } from "./notices.js";
+import { clearNotices, notify, unnotify } from "./notices.js";
 import { isRoomName, roomIn, understand } from "./room-name.js";
 import { Room } from "./room.js";
 import { playAll, removeAll, removeTile, showStream, showTile } from "./tiles.js";
@@ -140,7 +140,7 @@ function leave() {
   sessionStorage.removeItem(sessionKey);
   devices.stop();
   removeAll();
-  for (const id of ["server", "gone", "relay"]) unnotify(id);
+  clearNotices();
   if (byId("settings").open) byId("settings").close();
   if (document.fullscreenElement) document.exitFullscreen();
 }

@@ -81,7 +81,7 @@ export class Devices extends EventTarget {
   async open() {
     const wanted = ["audio", "video"].filter((kind) => this.wanted[kind]);
     try {
-      const stream = await this.#media.getUserMedia(Object.fromEntries(wanted.map((kind) => [kind, this.#constraints(kind)])));
+      const stream = await this.#ask(wanted);
       for (const track of stream.getTracks()) this.#take(track.kind, track);
     } catch (error) {
       if (wanted.length === 1) this.#refuse(wanted[0], error);
@@ -101,7 +101,7 @@ export class Devices extends EventTarget {
 
   async #openOne(kind) {
     try {
-      const stream = await this.#media.getUserMedia({ [kind]: this.#constraints(kind) });
+      const stream = await this.#ask([kind]);
       this.#take(kind, stream.getTracks()[0]);
     } catch (error) {
       this.#refuse(kind, error);
@@ -158,10 +158,21 @@ export class Devices extends EventTarget {
     this.#set("video", null);
   }
 
-  #constraints(kind) {
-    const id = this.#remembered(kind);
-    const device = id ? { deviceId: { ideal: id } } : {};
-    if (kind === "audio") return device.deviceId ? device : true;
+  /** The remembered devices, and others if those are not there today: `ideal` would leave the choice to the browser. */
+  async #ask(kinds) {
+    const constraints = (remembered) =>
+      Object.fromEntries(kinds.map((kind) => [kind, this.#constraints(kind, remembered ? this.#remembered(kind) : null)]));
+    try {
+      return await this.#media.getUserMedia(constraints(true));
+    } catch (error) {
+      if (error.name !== "OverconstrainedError") throw error;
+      return this.#media.getUserMedia(constraints(false));
+    }
+  }
+
+  #constraints(kind, id) {
+    const device = id ? { deviceId: { exact: id } } : {};
+    if (kind === "audio") return id ? device : true;
     return { ...device, width: { ideal: 1280 }, height: { ideal: 720 }, ...(id ? {} : { facingMode: "user" }) };
   }
 

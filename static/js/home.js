@@ -80,10 +80,10 @@ async function copyLink() {
     const button = byId("copy");
     const icon = button.querySelector("use");
     label(button, "home.copied");
-    icon.setAttribute("href", "/icons.svg#check");
+    icon.setAttribute("href", "#icon-check");
     setTimeout(() => {
       label(button, "home.copy");
-      icon.setAttribute("href", "/icons.svg#link");
+      icon.setAttribute("href", "#icon-link");
     }, 2_000);
   } catch {
     // Without the clipboard (plain http) the link can be copied by hand.

@@ -7,6 +7,9 @@ const box = document.getElementById("notices");
 
 /** Shows a message; with `id` it replaces the one of that id and stays until `unnotify(id)` or its cross. */
 export function notify(key, values = {}, { id = null, kind = "info" } = {}) {
+  // Said once is enough, for the ear above all.
+  const same = id && box.querySelector(`[data-id="${id}"]`)?.firstElementChild;
+  if (same?.dataset.text === key) return;
   if (id) unnotify(id);
   const notice = document.createElement("div");
   notice.className = `toast ${kind}`;
@@ -26,6 +29,10 @@ export function unnotify(id) {
   return notice !== null;
 }
 
+export function clearNotices() {
+  box.replaceChildren();
+}
+
 function cross(notice) {
   const button = document.createElement("button");
   button.type = "button";
@@ -36,13 +43,13 @@ function cross(notice) {
   return button;
 }
 
-/** A picture of the sprite. */
+/** A picture of the page's own sprite: it is there when the server is not. */
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "icon");
   svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `/icons.svg#${name}`);
+  use.setAttribute("href", `#icon-${name}`);
   svg.append(use);
   return svg;
 }

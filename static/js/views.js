@@ -46,7 +46,7 @@ export function showRoute(route) {
   if (!route) return;
   badge.dataset.route = route.kind;
   badge.dataset.transports = route.transports.join(" ");
-  byId("badge-icon").setAttribute("href", `/icons.svg#${route.kind === "relay" ? "relay" : "direct"}`);
+  byId("badge-icon").setAttribute("href", route.kind === "relay" ? "#icon-relay" : "#icon-direct");
   byId("badge-text").textContent = routeText(route);
 }
 

@@ -85,6 +85,17 @@ test("a page whose goodbye got lost takes its own place again", async () => {
   assert.equal(await pages[0].locator(".tile").count(), 1);
 });
 
+test("the whole browser is closed: the other side is told at once", async () => {
+  await join(pages[0], server.link(room), "Ada");
+  const third = await startBrowser({ ca: server.ca });
+  const theirs = await third.page();
+  await join(theirs, server.link(room), "Eve");
+  await picturesArriveOnBoth(pages[0], theirs);
+  await third.close();
+  await says(pages[0], "alone", 5_000);
+  await pages[0].locator(".toast", { hasText: "Eve left" }).waitFor();
+});
+
 test("the socket breaks: the call goes on, and the session is resumed", async () => {
   await pages[1].addInitScript(() => {
     window.sockets = [];

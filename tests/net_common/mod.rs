@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
 #[path = "../relay_common/mod.rs"]
+#[allow(unused_imports, reason = "each test file uses its own part of it")]
 pub mod core;
 
 use std::net::{IpAddr, SocketAddr};

@@ -16,13 +16,13 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::json;
 
-use super::credentials::newest_secret;
-use super::flags::{Flags, IdentityFlags};
+use super::flags::{Flags, SecretFlags};
 use super::{FAILED, complain, print};
 use crate::clock;
 use crate::credentials::token::random_id;
 use crate::credentials::turn;
 use crate::net;
+use crate::state;
 use open::Opener;
 use relay::Login;
 use report::{Finding, milliseconds};
@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    identity: Flags<IdentityFlags>,
+    secrets: Flags<SecretFlags>,
 }
 
 /// Tests and reports; the exit code is 0 when everything that was tested works.
@@ -142,7 +142,7 @@ fn transports(args: &Args) -> Vec<Transport> {
 
 fn opener(args: &Args) -> anyhow::Result<Opener> {
     // The CA of a relais on this machine is trusted without asking: its key lies beside it.
-    let local = args.identity.load().ok().map(|loaded| loaded.config.state_dir.join("ca.pem"));
+    let local = args.secrets.load().ok().map(|loaded| loaded.config.state_dir.join("ca.pem"));
     let local = local.filter(|path| std::fs::File::open(path).is_ok());
     let extra: Vec<&Path> = [args.ca.as_deref(), local.as_deref()].into_iter().flatten().collect();
     Ok(Opener {
@@ -158,20 +158,20 @@ fn login(args: &Args, servers: &[SocketAddr]) -> anyhow::Result<Option<Login>> {
     if let (Some(username), Some(password)) = (args.user.clone(), args.password.clone()) {
         return Ok(Some(Login { username, password }));
     }
-    let is_given = !args.identity.settings.is_empty();
+    let is_given = !args.secrets.settings.is_empty();
     let own = net::interface_addresses();
     let is_local = servers.iter().all(|server| server.ip().is_loopback() || own.contains(&server.ip()));
     if !is_given && !is_local {
         return Ok(None);
     }
-    let secret =
-        match args.identity.load().map_err(anyhow::Error::from).and_then(|loaded| newest_secret(&loaded.config)) {
-            Ok(secret) => secret,
-            Err(error) if is_given => return Err(error),
-            Err(_) => return Ok(None),
-        };
+    let loaded = args.secrets.load().map_err(anyhow::Error::from);
+    let secrets = match loaded.and_then(|loaded| state::turn_secrets(&loaded.config)) {
+        Ok(secrets) => secrets,
+        Err(error) if is_given => return Err(error),
+        Err(_) => return Ok(None),
+    };
     let subject = format!("c.check-{}", random_id().chars().take(8).collect::<String>());
-    let credential = turn::mint(secret.as_bytes(), &subject, clock::now().unix + LOGIN_TTL);
+    let credential = turn::mint(&secrets[0], &subject, clock::now().unix + LOGIN_TTL);
     Ok(Some(Login { username: credential.username, password: credential.password }))
 }
 

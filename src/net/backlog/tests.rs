@@ -39,8 +39,12 @@ struct Client {
 
 impl Client {
     fn new(room: usize) -> Self {
+        Self::with_cut(room, Cut::Anywhere)
+    }
+
+    fn with_cut(room: usize, cut: Cut) -> Self {
         let pipe = Pipe { room, taken: Vec::new(), writes: 0 };
-        Self { pipe, backlog: Backlog::default(), frames: Frames::default(), gather: Vec::new() }
+        Self { pipe, backlog: Backlog::new(cut), frames: Frames::default(), gather: Vec::new() }
     }
 
     fn write(&mut self, now: u64) -> Result<(), WriteError> {
@@ -59,6 +63,21 @@ fn many_frames_are_one_write() {
     assert_eq!(client.pipe.taken, b"headabc\0controlhead");
     assert_eq!(client.pipe.writes, 1);
     assert!(client.backlog.is_empty());
+}
+
+#[test]
+fn over_tls_every_frame_is_a_write() {
+    for room in 0..=40 {
+        let mut client = Client::with_cut(room, Cut::Frames);
+        for index in 0..4 {
+            client.frames.push_media(&[index; 4], &[index; 6], 0);
+        }
+        client.write(0).unwrap();
+        client.pipe.room = usize::MAX;
+        client.write(0).unwrap();
+        assert_eq!(client.pipe.taken.len(), 40);
+        assert_eq!(client.pipe.writes, 4 + usize::from(!room.is_multiple_of(10)), "room {room}");
+    }
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn destinations_and_sockets_keep_their_own_order() {
     let counters = Counters::default();
     queue.flush(&[], &[], |number| senders.get(number as usize).map(AsFd::as_fd), &counters);
     for socket in [first, second] {
-        let ports = senders.each_ref().map(|sender| local_port(sender));
+        let ports = senders.each_ref().map(local_port);
         let mut next = [0u32; 2];
         let mut buffer = [0; 64];
         for _ in 0..400 {

@@ -3,6 +3,8 @@
 pub mod live;
 pub mod native;
 pub mod socketio;
+#[cfg(test)]
+mod testing;
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;

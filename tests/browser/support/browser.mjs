@@ -16,7 +16,8 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
-const FAKE_DEVICES = ["--use-fake-device-for-media-stream=device-count=2", "--use-fake-ui-for-media-stream"];
+// The second fake camera speaks MJPEG, which feeds a <video> but, without a GPU, no connection; the third does again.
+const FAKE_DEVICES = ["--use-fake-device-for-media-stream=device-count=3", "--use-fake-ui-for-media-stream"];
 
 export const PHONE = { width: 390, height: 844 };
 export const DESKTOP = { width: 1440, height: 900 };

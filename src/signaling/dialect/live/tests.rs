@@ -1,1 +1,151 @@
+use super::super::testing::{self, Shell};
+use super::*;
+use crate::signaling::{Joined, LeaveReason};
 
+const NOW: Mono = Mono(0);
+
+struct Probe(Live, Shell);
+
+impl Probe {
+    fn new(messages: &[&str]) -> Self {
+        let mut probe = Self(Live::new(Some("from-url".into()), None), Shell::open());
+        for message in messages {
+            probe.say(message);
+        }
+        probe
+    }
+
+    fn say(&mut self, text: &str) {
+        self.0.handle_text(NOW, text, &self.1);
+    }
+
+    fn hear(&mut self, event: Event) {
+        self.0.handle_delivery(NOW, Delivery { seq: 1, event }, &self.1);
+    }
+
+    /// Texts as they are, joins by their room and alias, messages by receiver and body.
+    fn lines(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.0.poll_output())
+            .map(|output| match output {
+                Output::Text(text) => text,
+                Output::Close(code) => format!("close {code}"),
+                Output::Command(Command::Join(join)) => {
+                    let alias = join.alias.as_ref().map_or("-", |alias| alias.get()).to_owned();
+                    format!("join {:?} {:?} {alias}", join.room, join.role)
+                }
+                Output::Command(Command::Send { to: To::Peer(to), body: Some(body), .. }) => {
+                    format!("to {to} {}", body.get())
+                }
+                Output::Command(other) => format!("{other:?}"),
+            })
+            .collect()
+    }
+}
+
+fn view(peer: &str, alias: Option<&str>) -> PeerView {
+    PeerView {
+        peer: peer.into(),
+        name: None,
+        role: Role::Viewer,
+        instance: None,
+        polite: false,
+        connected: true,
+        alias: alias.map(testing::json),
+    }
+}
+
+fn joined(peers: Vec<PeerView>) -> Event {
+    Event::Joined(Box::new(Joined {
+        peer: "me".into(),
+        session: None,
+        resumed: false,
+        role: Role::Streamer,
+        name: None,
+        limit: 10,
+        resume: std::time::Duration::ZERO,
+        peers,
+    }))
+}
+
+#[test]
+fn the_stream_is_the_message_s_else_the_url_s_else_the_default() {
+    let first = |live, message: &str| {
+        let mut probe = Probe(live, Shell::open());
+        probe.say(message);
+        probe.lines().remove(0)
+    };
+    let url = || Live::new(Some("url".into()), None);
+    assert_eq!(first(url(), r#"{"type":"streamer","stream":"own"}"#), r#"join Stream("own") Streamer -"#);
+    assert_eq!(first(url(), r#"{"type":"streamer"}"#), r#"join Stream("url") Streamer -"#);
+    assert_eq!(first(Live::new(None, None), r#"{"type":"streamer"}"#), r#"join Stream("default") Streamer -"#);
+}
+
+#[test]
+fn viewer_ids_keep_their_type() {
+    for (id, alias) in [("5", "5"), (r#""5""#, r#""5""#), ("-1.5e3", "-1.5e3")] {
+        let mut probe = Probe::new(&[&format!(r#"{{"type":"viewer","viewerId":{id}}}"#)]);
+        assert_eq!(probe.lines(), [format!(r#"join Stream("from-url") Viewer {alias}"#)]);
+    }
+    for id in ["{}", "[1]", "true", &format!("\"{}\"", "x".repeat(200))] {
+        let mut probe = Probe::new(&[&format!(r#"{{"type":"viewer","viewerId":{id}}}"#)]);
+        assert!(probe.lines().is_empty(), "{id}");
+    }
+    let nameless = Probe::new(&[r#"{"type":"viewer"}"#]).lines().remove(0);
+    assert!(nameless.starts_with(r#"join Stream("from-url") Viewer ""#), "{nameless}");
+}
+
+#[test]
+fn of_two_viewers_with_one_id_the_newest_counts() {
+    let mut probe = Probe::new(&[r#"{"type":"streamer","extras":true}"#]);
+    probe.hear(joined(vec![view("old", Some("1"))]));
+    probe.hear(Event::PeerJoined(Box::new(view("new", Some("1")))));
+    probe.lines();
+    probe.say(r#"{"type":"offer","offer":{"o":1},"viewerId":1}"#);
+    assert_eq!(probe.lines(), [r#"to new {"o":1}"#]);
+    let answer = |from: &str| Event::Message { from: from.into(), kind: Kind::Answer, body: Some(testing::json("{}")) };
+    probe.hear(answer("old"));
+    assert!(probe.lines().is_empty());
+    probe.hear(answer("new"));
+    assert_eq!(probe.lines(), [r#"{"type":"answer","answer":{},"viewerId":1}"#]);
+    probe.hear(Event::PeerLeft { peer: "old".into(), reason: LeaveReason::Lost });
+    assert_eq!(probe.lines(), [r#"{"type":"viewerCount","count":1}"#]);
+    probe.hear(Event::PeerLeft { peer: "new".into(), reason: LeaveReason::Lost });
+    assert_eq!(probe.lines(), [r#"{"type":"viewerLeft","viewerId":1}"#, r#"{"type":"viewerCount","count":0}"#]);
+}
+
+#[test]
+fn stock_pages_hear_no_complaints() {
+    let mut probe = Probe::new(&["{", r#"{"type":"offer","offer":{},"viewerId":1}"#, r#"{"type":"what"}"#]);
+    assert!(probe.lines().is_empty());
+    let mut probe = Probe::new(&[r#"{"type":"viewer","viewerId":1}"#, r#"{"type":"answer","answer":{}}"#]);
+    assert_eq!(probe.lines().len(), 1);
+}
+
+#[test]
+fn refusals_are_told_and_close() {
+    let mut probe = Probe::new(&[r#"{"type":"streamer"}"#]);
+    probe.lines();
+    probe.hear(Event::Closed(Fault::StreamTaken));
+    let lines = probe.lines();
+    assert!(lines[0].starts_with(r#"{"type":"error","code":"stream-taken""#), "{lines:?}");
+    assert_eq!(lines[1], "close 1008");
+
+    for (message, code) in [
+        (r#"{"type":"streamer"}"#, "token-missing"),
+        (r#"{"type":"streamer","token":"viewer"}"#, "wrong-role"),
+        (r#"{"type":"viewer","token":"room other"}"#, "wrong-room"),
+        (r#"{"type":"viewer","token":"good","stream":""}"#, "bad-room"),
+    ] {
+        let mut probe = Probe(Live::new(None, None), Shell::by_invitation());
+        probe.say(message);
+        let lines = probe.lines();
+        assert!(lines[0].contains(code) && lines[1] == "close 1008", "{message}: {lines:?}");
+    }
+}
+
+#[test]
+fn a_token_in_the_url_is_as_good() {
+    let mut probe = Probe(Live::new(None, Some("viewer".into())), Shell::by_invitation());
+    probe.say(r#"{"type":"viewer","viewerId":1}"#);
+    assert_eq!(probe.lines(), [r#"join Stream("default") Viewer 1"#]);
+}

@@ -1,1 +1,224 @@
+use serde_json::{Value, json};
 
+use super::super::testing::{self, Shell};
+use super::*;
+use crate::signaling::{Joined, LeaveReason, PeerView, Role};
+
+const START: Mono = Mono(1_000);
+
+/// A client and what it was told.
+struct Probe {
+    native: Native,
+    shell: Shell,
+}
+
+impl Probe {
+    fn new(shell: Shell) -> Self {
+        Self { native: Native::new(START), shell }
+    }
+
+    /// A client in room `r` with the id `me`.
+    fn joined() -> Self {
+        let mut probe = Self::new(Shell::open());
+        probe.say(r#"{"type":"join","v":1,"room":"r"}"#);
+        probe.hear(1, joined());
+        probe.texts();
+        probe
+    }
+
+    fn say(&mut self, text: &str) {
+        self.native.handle_text(START, text, &self.shell);
+    }
+
+    fn hear(&mut self, seq: u64, event: Event) {
+        self.native.handle_delivery(START, Delivery { seq, event }, &self.shell);
+    }
+
+    /// Everything wanted so far, commands by their debug form.
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.native.poll_output()).collect()
+    }
+
+    fn texts(&mut self) -> Vec<Value> {
+        let text = |output| match output {
+            Output::Text(text) => Some(serde_json::from_str(&text).expect("JSON")),
+            Output::Command(_) | Output::Close(_) => None,
+        };
+        self.outputs().into_iter().filter_map(text).collect()
+    }
+
+    fn refusal(&mut self) -> (Value, Option<u16>) {
+        let outputs = self.outputs();
+        let code = outputs.iter().find_map(|output| if let Output::Close(code) = output { Some(*code) } else { None });
+        let text = outputs.iter().find_map(|output| if let Output::Text(text) = output { Some(text) } else { None });
+        (serde_json::from_str(text.expect("a text")).expect("JSON"), code)
+    }
+}
+
+fn joined() -> Event {
+    let view = PeerView {
+        peer: "bob".into(),
+        name: Some("Bob".into()),
+        role: Role::Host,
+        instance: Some("i".into()),
+        polite: true,
+        connected: false,
+        alias: None,
+    };
+    Event::Joined(Box::new(Joined {
+        peer: "me".into(),
+        session: Some("secret".into()),
+        resumed: false,
+        role: Role::Member,
+        name: None,
+        limit: 2,
+        resume: Duration::from_secs(60),
+        peers: vec![view],
+    }))
+}
+
+#[test]
+fn a_join_becomes_a_command_and_its_answer_the_reply() {
+    let mut probe = Probe::new(Shell::open());
+    probe.say(r#"{"type":"join","v":1,"room":"r","name":" Ada ","instance":"i","session":"s","seq":7,"new":[1]}"#);
+    let outputs = probe.outputs();
+    let [Output::Command(Command::Join(join))] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(join.room, RoomKey::Call("r".into()));
+    assert_eq!((join.name.as_deref(), join.instance.as_deref()), (Some("Ada"), Some("i")));
+    let session = join.session.as_ref().expect("a session");
+    let resume = session.resume.as_ref().expect("a resume");
+    assert_eq!((resume.secret.as_str(), resume.seq), ("s", Some(7)));
+    assert_ne!(session.secret.as_str(), join.peer.as_str());
+    probe.hear(1, joined());
+    let expected = json!({
+        "type": "joined", "v": 1, "seq": 1, "room": "r", "peer": "me", "session": "secret", "resumed": false,
+        "role": "member", "limit": 2, "resume": 60, "ice": {"for": "me"},
+        "peers": [{"peer": "bob", "name": "Bob", "role": "host", "instance": "i", "polite": true, "connected": false}],
+    });
+    assert_eq!(probe.texts(), [expected]);
+}
+
+#[test]
+fn joins_that_are_refused() {
+    let cases = [
+        (r#"{"type":"join","room":"r"}"#, "version"),
+        (r#"{"type":"join","v":1}"#, "bad-room"),
+        (r#"{"type":"join","v":1,"room":""}"#, "bad-room"),
+        (r#"{"type":"join","v":1,"room":"é"}"#, "bad-room"),
+        (r#"{"type":"join","v":1,"room":"r","name":"a\nb"}"#, "bad-name"),
+        (r#"{"type":"join","v":1,"room":"r"}"#, "token-missing"),
+        (r#"{"type":"join","v":1,"room":"r","token":""}"#, "token-missing"),
+        (r#"{"type":"join","v":1,"room":"r","token":"x"}"#, "token-invalid"),
+        (r#"{"type":"join","v":1,"room":"r","token":"expired"}"#, "token-expired"),
+        (r#"{"type":"join","v":1,"room":"r","token":"room s"}"#, "wrong-room"),
+        (r#"{"type":"offer","to":"x","description":{}}"#, "join-first"),
+    ];
+    for (text, code) in cases {
+        let mut probe = Probe::new(Shell::by_invitation());
+        probe.say(text);
+        let (error, closed) = probe.refusal();
+        assert_eq!((&error["code"], &error["fatal"], closed), (&json!(code), &json!(true), Some(1008)), "{text}");
+        // Nothing is said after the end.
+        probe.say(text);
+        assert!(probe.outputs().is_empty());
+    }
+}
+
+#[test]
+fn the_name_of_an_invitation_wins() {
+    let mut probe = Probe::new(Shell::by_invitation());
+    probe.say(r#"{"type":"join","v":1,"room":"s","token":"room s","name":"Ada"}"#);
+    let outputs = probe.outputs();
+    let [Output::Command(Command::Join(join))] = outputs.as_slice() else { panic!("{outputs:?}") };
+    assert_eq!(join.name.as_deref(), Some("Minted"));
+}
+
+#[test]
+fn bodies_pass_untouched_and_null_is_a_candidate() {
+    let mut probe = Probe::joined();
+    probe.say(r#"{"type":"offer","to":"bob","description":{ "sdp" : "\u00e9" }}"#);
+    probe.say(r#"{"type":"candidate","to":"bob","candidate":null}"#);
+    let bodies: Vec<String> = probe
+        .outputs()
+        .iter()
+        .map(|output| match output {
+            Output::Command(Command::Send { body: Some(body), .. }) => body.get().to_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(bodies, [r#"{ "sdp" : "\u00e9" }"#, "null"]);
+    let body = Some(testing::json("null"));
+    probe.hear(2, Event::Message { from: "bob".into(), kind: Kind::Candidate, body });
+    assert_eq!(probe.texts(), [json!({"type": "candidate", "from": "bob", "candidate": null, "seq": 2})]);
+}
+
+#[test]
+fn what_the_hub_tells() {
+    let mut probe = Probe::joined();
+    let bob = PeerId::from("bob");
+    probe.hear(2, Event::PeerLost(bob.clone()));
+    probe.hear(3, Event::PeerBack(bob.clone()));
+    probe.hear(4, Event::Message { from: bob.clone(), kind: Kind::Bye, body: None });
+    probe.hear(5, Event::PeerLeft { peer: bob, reason: LeaveReason::Reload });
+    probe.hear(6, Event::Complaint(Fault::UnknownPeer));
+    probe.hear(7, Event::Ice);
+    assert_eq!(
+        probe.texts(),
+        [
+            json!({"type": "peer-lost", "peer": "bob", "seq": 2}),
+            json!({"type": "peer-back", "peer": "bob", "seq": 3}),
+            json!({"type": "bye", "from": "bob", "seq": 4}),
+            json!({"type": "peer-left", "peer": "bob", "reason": "reload", "seq": 5}),
+            json!({"type": "error", "code": "unknown-peer", "message": Fault::UnknownPeer.to_string(), "fatal": false,
+                   "seq": 6}),
+            json!({"type": "ice", "ice": {"for": "me"}, "seq": 7}),
+        ],
+    );
+    probe.hear(8, Event::Closing);
+    assert_eq!(probe.refusal(), (json!({"type": "closing", "reason": "shutdown", "seq": 8}), Some(1001)));
+}
+
+#[test]
+fn complaints_are_numbered_by_the_hub_and_ten_in_a_row_end_it() {
+    let mut probe = Probe::joined();
+    for _ in 0..9 {
+        probe.say("{");
+    }
+    assert!(probe.outputs().iter().all(|output| matches!(output, Output::Command(Command::Complain(Fault::BadJson)))));
+    probe.say(r#"{"type":"ping"}"#);
+    assert_eq!(probe.texts(), [json!({"type": "pong"})]);
+    for _ in 0..10 {
+        probe.say("7");
+    }
+    let (error, code) = probe.refusal();
+    assert_eq!((&error["code"], &error["fatal"], code), (&json!("bad-message"), &json!(true), Some(1008)));
+}
+
+#[test]
+fn no_join_in_time() {
+    let mut probe = Probe::new(Shell::open());
+    assert_eq!(probe.native.poll_timeout(), Some(Mono(11_000)));
+    probe.native.handle_timeout(Mono(10_999));
+    assert!(probe.outputs().is_empty());
+    probe.native.handle_timeout(Mono(11_000));
+    assert_eq!(probe.refusal().0["code"], "join-timeout");
+    assert_eq!(probe.native.poll_timeout(), None);
+}
+
+#[test]
+fn credentials_are_renewed_before_they_expire() {
+    let mut probe = Probe::joined();
+    assert_eq!(probe.native.poll_timeout(), Some(START + Duration::from_secs(750)));
+    probe.native.handle_timeout(START + Duration::from_secs(750));
+    assert!(matches!(probe.outputs().as_slice(), [Output::Command(Command::Ice)]));
+    assert_eq!(probe.native.poll_timeout(), None);
+    probe.hear(2, Event::Ice);
+    assert!(probe.native.poll_timeout().is_some());
+}
+
+#[test]
+fn leaving_closes() {
+    let mut probe = Probe::joined();
+    probe.say(r#"{"type":"leave"}"#);
+    assert!(matches!(probe.outputs().as_slice(), [Output::Command(Command::Leave), Output::Close(1000)]));
+}

@@ -1,7 +1,7 @@
 //! Socket.IO 5 over Engine.IO 4, as the stock JavaScript client speaks it.
 //!
 //! [`Engine`] carries messages over long polling or WebSocket and moves from the one to the other; [`Session`] reads
-//! Socket.IO packets out of them and runs the two namespaces: `/webrtc` ([`rooms`]) and the main one ([`direct`]).
+//! Socket.IO packets out of them and runs the two namespaces: `/webrtc` (`rooms.rs`) and the main one (`direct.rs`).
 //! The public socket id of each is random and has nothing to do with the Engine.IO session id, which is a secret.
 
 mod direct;

@@ -1,0 +1,77 @@
+use super::*;
+use crate::signaling::{Event, Join, Kind, Role, RoomKey, To};
+
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+fn start(message_bytes: usize) -> HubHandle {
+    let limits = Limits { message_bytes, ..Limits::default() };
+    HubHandle::start(&limits, Duration::from_secs(60), |_| {})
+}
+
+async fn join(hub: &HubHandle, peer: &str) -> Port {
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    let join = Join {
+        room: RoomKey::Call("r".into()),
+        peer: peer.into(),
+        role: Role::Member,
+        name: None,
+        instance: None,
+        alias: None,
+        session: None,
+    };
+    port.send(0, Command::Join(Box::new(join))).await;
+    assert!(matches!(port.receive().await, Some((0, Delivery { event: Event::Joined(_), .. }))));
+    port
+}
+
+#[tokio::test]
+async fn places_are_limited_and_given_back() {
+    let hub = start(1000);
+    let mut places: Vec<Place> = std::iter::from_fn(|| hub.admit(CLIENT)).collect();
+    assert_eq!((places.len(), hub.connections()), (MAX_CONNECTIONS_PER_CLIENT, MAX_CONNECTIONS_PER_CLIENT));
+    let other = hub.admit(IpAddr::from([192, 0, 2, 1]));
+    assert!(other.is_some());
+    places.pop();
+    assert!(hub.admit(CLIENT).is_some());
+    drop((places, other));
+    assert_eq!(hub.connections(), 0);
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_let_go_and_holds_nobody_up() {
+    let hub = start(1000);
+    let (mut reader, mut sleeper) = (join(&hub, "reader").await, join(&hub, "sleeper").await);
+    let body: crate::signaling::Body =
+        serde_json::value::RawValue::from_string(format!("\"{}\"", "x".repeat(10_000))).expect("JSON").into();
+    // Over the bytes that may wait, under the number of messages.
+    for _ in 0..200 {
+        let to = To::Peer("sleeper".into());
+        reader.send(0, Command::Send { to, kind: Kind::Offer, body: Some(body.clone()) }).await;
+    }
+    let mut last = None;
+    while let Some((_, delivery)) = reader.receive().await {
+        if matches!(delivery.event, Event::PeerLeft { .. }) {
+            last = Some(delivery.event);
+            break;
+        }
+    }
+    assert!(last.is_some());
+    let mut waiting = 0;
+    while sleeper.receive().await.is_some() {
+        waiting += 1;
+    }
+    assert!((1..200).contains(&waiting), "{waiting}");
+    assert!(!hub.is_closing());
+    assert_eq!(hub.stats().await.peers, 1);
+}
+
+#[tokio::test]
+async fn everybody_is_told_of_the_end() {
+    let hub = start(1000);
+    let mut port = join(&hub, "a").await;
+    hub.shutdown().await;
+    assert!(matches!(port.receive().await, Some((0, Delivery { event: Event::Closing, .. }))));
+    assert!(port.receive().await.is_none());
+    assert!(hub.is_closing());
+    assert!(hub.admit(CLIENT).is_none());
+}

@@ -1,0 +1,125 @@
+// The modules without a document, by themselves.
+
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { refreshDelay, relayTransport, rtcConfiguration } from "../../static/js/ice-config.js";
+import en from "../../static/js/lang/en.js";
+import fr from "../../static/js/lang/fr.js";
+import { isRoomName, randomRoomName, roomIn, toRoomName, understand } from "../../static/js/room-name.js";
+import { backOff } from "../../static/js/signaling.js";
+import { judgeRoute, readRoute } from "../../static/js/stats.js";
+import { tokenRoom } from "../../static/js/token.js";
+
+const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
+const FILES = readdirSync(STATIC, { recursive: true }).filter((name) => statSync(STATIC + name).isFile());
+
+test("both languages have the same keys and the same blanks", () => {
+  const blanks = (table) => Object.entries(table).map(([key, text]) => [key, [...text.matchAll(/\{\w+\}/g)].map(String).sort()]);
+  assert.deepEqual(blanks(fr), blanks(en));
+});
+
+test("every key that the pages name is in the tables", () => {
+  const named = FILES.filter((name) => /\.(html|js)$/.test(name) && !name.includes("lang")).flatMap((name) => {
+    const text = readFileSync(STATIC + name, "utf8");
+    const inMarkup = [...text.matchAll(/data-(?:text|label|placeholder)="([^"]+)"/g)];
+    const inScript = [...text.matchAll(/(?:say|label|notify|text)\((?:[\w.()"-]+, )?"([a-z]+[.][a-z.-]+)"/g)];
+    return [...inMarkup, ...inScript].map((match) => match[1]);
+  });
+  assert.ok(named.length > 60, `${named.length} keys found`);
+  assert.deepEqual([...new Set(named)].filter((key) => !(key in en)), []);
+});
+
+test("the pages weigh less than 150 KB, and bring no inline script or style and no other host", () => {
+  const sizes = FILES.map((name) => statSync(STATIC + name).size);
+  assert.ok(sizes.reduce((sum, size) => sum + size) < 150_000);
+  for (const name of FILES.filter((one) => one.endsWith(".html"))) {
+    const text = readFileSync(STATIC + name, "utf8");
+    assert.doesNotMatch(text, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|https?:\/\//, name);
+  }
+});
+
+test("relay URLs by transport", () => {
+  assert.equal(relayTransport("turn:h:3478?transport=udp"), "udp");
+  assert.equal(relayTransport("turn:h:3478"), "udp");
+  assert.equal(relayTransport("turn:[2001:db8::1]:443?transport=tcp"), "tcp");
+  assert.equal(relayTransport("turns:h:443?transport=tcp"), "tls");
+  assert.equal(relayTransport("stun:h:3478"), null);
+});
+
+test("a relay mode leaves its own URLs, and the others all", () => {
+  const ice = {
+    iceServers: [
+      { urls: ["stun:h:1"] },
+      { urls: ["turn:h:1?transport=udp", "turn:h:2?transport=tcp", "turns:h:2?transport=tcp"], username: "u", credential: "c" },
+    ],
+  };
+  assert.deepEqual(rtcConfiguration(ice).iceServers, ice.iceServers);
+  assert.equal(rtcConfiguration(ice).iceTransportPolicy, "all");
+  assert.deepEqual(rtcConfiguration(ice, "tls").iceServers, [{ urls: ["turns:h:2?transport=tcp"], username: "u", credential: "c" }]);
+  assert.equal(rtcConfiguration(ice, "any").iceServers[0].urls.length, 3);
+  assert.equal(rtcConfiguration(ice, "any").iceTransportPolicy, "relay");
+  assert.deepEqual(rtcConfiguration({ iceServers: [{ urls: "stun:h:1" }] }, "udp").iceServers, []);
+});
+
+test("fresh credentials are asked for at three quarters of their life", () => {
+  assert.equal(refreshDelay(86_400), 64_800_000);
+  assert.equal(refreshDelay(600), 450_000);
+  assert.equal(refreshDelay(1), 5_000);
+});
+
+test("the delay doubles, is half random, and has an end", () => {
+  assert.equal(backOff(1, () => 0), 250);
+  assert.equal(backOff(1, () => 1), 500);
+  assert.equal(backOff(3, () => 1), 2_000);
+  assert.equal(backOff(50, () => 1), 8_000);
+});
+
+test("the way of a call is judged by both ends", () => {
+  const mine = (local, remote, relay = null) => ({ local, remote, relay });
+  assert.equal(judgeRoute(null, null), null);
+  assert.deepEqual(judgeRoute(mine("host", "host")), { kind: "direct", transports: [] });
+  assert.deepEqual(judgeRoute(mine("host", "srflx")), { kind: "stun", transports: [] });
+  // A peer-reflexive candidate that its owner knows as a host address, or as a relay.
+  assert.equal(judgeRoute(mine("host", "prflx"), { local: "host", relay: null }).kind, "direct");
+  assert.deepEqual(judgeRoute(mine("host", "prflx"), { local: "relay", relay: "tls" }), { kind: "relay", transports: ["tls"] });
+  assert.deepEqual(judgeRoute(mine("relay", "relay", "udp"), { local: "relay", relay: "tcp" }).transports, ["udp", "tcp"]);
+  assert.deepEqual(judgeRoute(mine("relay", "relay", "udp"), { local: "relay", relay: "udp" }).transports, ["udp"]);
+});
+
+test("the selected pair is found with and without a transport entry", () => {
+  const pair = { id: "P", type: "candidate-pair", state: "succeeded", nominated: true, localCandidateId: "L", remoteCandidateId: "R", bytesSent: 1, bytesReceived: 2, timestamp: 5 };
+  const candidates = [
+    ["L", { id: "L", candidateType: "relay", relayProtocol: "tcp" }],
+    ["R", { id: "R", candidateType: "host" }],
+  ];
+  const route = { local: "relay", remote: "host", relay: "tcp", roundTrip: null, bytes: 3, at: 5 };
+  assert.deepEqual(readRoute(new Map([["P", pair], ...candidates])), route);
+  assert.deepEqual(readRoute(new Map([["T", { type: "transport", selectedCandidatePairId: "P" }], ["P", { ...pair, nominated: false }], ...candidates])), route);
+  assert.equal(readRoute(new Map(candidates)), null);
+});
+
+test("room names, typed and pasted", () => {
+  const origin = "https://h:8443";
+  for (const language of ["en", "fr"]) for (let turn = 0; turn < 200; turn += 1) assert.ok(isRoomName(randomRoomName(language)));
+  assert.equal(toRoomName("  L’Été à Zoé! "), "l-ete-a-zoe");
+  assert.equal(roomIn("/call/blue-fox-42"), "blue-fox-42");
+  assert.equal(roomIn("/call/a%2Fb"), null);
+  assert.equal(roomIn("/call/%E0"), null);
+  assert.deepEqual(understand("Blue Fox", origin), { room: "blue-fox", hash: "" });
+  assert.deepEqual(understand(`${origin}/call/A~b#t=x.y.z`, origin), { room: "A~b", hash: "#t=x.y.z" });
+  assert.deepEqual(understand("https://other/call/a#t=1", origin), { href: "https://other/call/a#t=1" });
+  assert.deepEqual(understand(`${origin}/#t=1`, origin), { hash: "#t=1" });
+  assert.equal(understand("§", origin), null);
+  assert.equal(understand(`${origin}/check`, origin), null);
+});
+
+test("the room of a token is read from its payload", () => {
+  const token = (payload) => `h.${Buffer.from(JSON.stringify(payload)).toString("base64url")}.s`;
+  assert.equal(tokenRoom(token({ room: "*" })), "*");
+  assert.equal(tokenRoom(token({ room: "é" })) !== null, true);
+  assert.equal(tokenRoom(token({})), null);
+  assert.equal(tokenRoom("nonsense"), null);
+});

@@ -1,0 +1,160 @@
+// Every page and state, photographed at two sizes, light and dark, for people to look at; nothing may stick out.
+
+import assert from "node:assert/strict";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join as path } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { DESKTOP, PHONE, startBrowser } from "./support/browser.mjs";
+import { enter, hangUp, join, newRoom, picturesArriveOnBoth, says } from "./support/call.mjs";
+import { startServer } from "./support/server.mjs";
+
+const SHOTS = process.env.SHOTS_DIR ?? fileURLToPath(new URL("../../target/shots", import.meta.url));
+const SIZES = [
+  { name: "phone", viewport: PHONE, colorScheme: "dark", locale: "fr-FR", hasTouch: true },
+  { name: "desktop", viewport: DESKTOP, colorScheme: "light", locale: "en-US" },
+];
+
+let server;
+let other;
+let directory;
+
+before(async () => {
+  mkdirSync(SHOTS, { recursive: true });
+  directory = mkdtempSync(path(tmpdir(), "relais-shots-"));
+  const config = path(directory, "relais.toml");
+  writeFileSync(config, "[limits]\npeers_per_room = 4\n");
+  server = await startServer({ tcp: "0.0.0.0:0", config });
+  other = await startBrowser({ ca: server.ca });
+});
+
+after(async () => {
+  await other?.close();
+  await server?.stop();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+for (const { name, ...size } of SIZES) {
+  test(`pages and states on a ${name}`, async () => {
+    const browser = await startBrowser({ ca: server.ca, ...size });
+    const page = await browser.page();
+    const shot = (state) => photograph(page, `${name}-${state}`);
+    try {
+      await homeAndBefore(page, shot);
+      await inCall(page, shot);
+      await instead(page, shot);
+    } finally {
+      await browser.close();
+    }
+  });
+}
+
+async function photograph(page, name) {
+  await page.evaluate(() => Promise.allSettled(document.getAnimations().filter((one) => one.effect.getTiming().iterations === 1).map((one) => one.finished)));
+  await page.screenshot({ path: path(SHOTS, `${name}.png`) });
+  const wide = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(wide[0] <= wide[1], `${name} is ${wide[0]} wide in a window of ${wide[1]}`);
+  assert.deepEqual(await page.evaluate(nameless), [], `${name}: everything has a name`);
+}
+
+/** Controls that a screen reader could only call “button”. Runs in the page. */
+function nameless() {
+  return [...document.querySelectorAll("button, a, input, select, video[data-label]")]
+    .filter((one) => one.checkVisibility())
+    .filter((one) => !(one.getAttribute("aria-label") || one.textContent.trim() || one.labels?.[0]?.textContent.trim()))
+    .map((one) => one.outerHTML);
+}
+
+async function homeAndBefore(page, shot) {
+  await page.goto(server.origin);
+  await page.locator("#invite").waitFor();
+  await shot("home-no-invitation");
+  await page.goto(`${server.origin}/call/${newRoom()}`);
+  await enter(page);
+  await page.locator("#refused").waitFor();
+  await shot("no-invitation");
+  await page.goto(`${server.origin}/#t=${server.ready.invite}`);
+  await page.locator("#room").waitFor();
+  await page.locator("#invite").waitFor({ state: "hidden" });
+  await shot("home");
+  await page.fill("#where", "?");
+  await page.click("#join .inner");
+  await shot("home-problem");
+}
+
+async function inCall(page, shot) {
+  const room = newRoom();
+  await page.goto(server.link(room));
+  await page.waitForFunction(() => document.querySelector("#preview").videoWidth > 0);
+  await shot("prejoin");
+  await enter(page, "Ada");
+  await says(page, "alone");
+  await page.locator("#waiting").waitFor();
+  await shot("alone");
+  const guests = [await other.page()];
+  await join(guests[0], server.link(room), "Bob");
+  await picturesArriveOnBoth(page, guests[0]);
+  await page.locator("#badge").waitFor();
+  await shot("call");
+  await page.click("#open-settings");
+  await page.locator("#details dd").first().waitFor();
+  await shot("settings");
+  await page.locator("#settings [data-relay]").check();
+  await page.click("#close-settings");
+  await page.locator("#badge[data-route=relay]").waitFor();
+  await picturesArriveOnBoth(page, guests[0]);
+  await shot("relayed");
+  await guests[0].click("#stage [data-turn=video]");
+  await guests[0].click("#stage [data-turn=audio]");
+  await page.click("#stage [data-turn=audio]");
+  await page.locator(".tile.dark .muted-mark").waitFor();
+  await shot("muted");
+  await guests[0].click("#screen");
+  await page.locator(".tile.screen").waitFor();
+  await picturesArriveOnBoth(page, guests[0]);
+  await shot("screen");
+  for (const guest of ["Chloé", "Dmitri"]) {
+    const one = await other.page();
+    guests.push(one);
+    await join(one, server.link(room), guest);
+    await picturesArriveOnBoth(page, one);
+    await shot(`with-${guests.length}`);
+  }
+  for (const guest of guests.splice(1)) await guest.close();
+  await page.locator("#tiles[data-count='1']").waitFor();
+  await server.halt();
+  await page.locator(".toast[data-id=server]").waitFor();
+  await shot("server-gone");
+  await server.again();
+  await page.locator(".toast[data-id=server]").waitFor({ state: "detached" });
+  await hangUp(page);
+  await shot("ended");
+  for (const guest of guests) await guest.close();
+}
+
+async function instead(page, shot) {
+  const room = newRoom();
+  const guests = [];
+  for (let place = 0; place < 4; place += 1) {
+    const guest = await other.page();
+    guests.push(guest);
+    await join(guest, server.link(room));
+    await says(guest, place ? "connected" : "alone");
+  }
+  await join(page, server.link(room));
+  await page.locator("#refused").waitFor();
+  await shot("full");
+  for (const guest of guests) await guest.close();
+  await page.context().clearPermissions();
+  const bare = await startBrowser({ ca: server.ca, devices: false, viewport: page.viewportSize() });
+  try {
+    const without = await bare.page();
+    await without.goto(server.link(newRoom()));
+    await without.locator(".device-problem").waitFor();
+    await photograph(without, `${page.viewportSize().width === PHONE.width ? "phone" : "desktop"}-no-camera`);
+  } finally {
+    await bare.close();
+  }
+}
