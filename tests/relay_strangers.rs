@@ -64,6 +64,19 @@ fn no_reply_to_a_stranger_is_twice_its_request() {
     }
 }
 
+/// What libwebrtc begins with is shorter than the requests that the bound is for, and keeps to it as well.
+#[test]
+fn a_browsers_first_allocate_is_answered_with_its_double_at_most() {
+    let mut world = World::new(settings());
+    let client = Client::new(tuple(CLIENT), "p.1");
+    for ask in [first_allocate(), first_allocate().fingerprint()] {
+        let asked = ask.clone().bytes().len() + HEADERS;
+        let reply = world.ask(&client, ask);
+        assert!(reply.get(0x8002).is_some(), "with the password algorithms");
+        assert!(reply.message.raw.len() + HEADERS <= 2 * asked);
+    }
+}
+
 #[test]
 fn a_prefix_has_its_burst_and_then_its_rate() {
     let mut world = World::new(settings());
@@ -98,7 +111,7 @@ fn the_total_is_bounded() {
 #[test]
 fn who_has_proven_its_address_is_exempt() {
     let nothing = Rate { per_second: 0, burst: 0 };
-    let spent = Limits { strangers_per_prefix: nothing, strangers: nothing };
+    let spent = Limits { strangers_per_prefix: nothing, strangers: nothing, ..Limits::default() };
     let mut world = World::new(settings());
     let client = world.client(CLIENT, "p.1");
     let (owner, _) = world.allocated("198.51.100.8:4000", "p.1");

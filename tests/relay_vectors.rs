@@ -21,6 +21,13 @@ const LONG_TERM: &str = "000100602112a44278ad3433c6ad72c029da412e00060012e3839ee
     00000015001c662f2f3439396b39353464364f4c33346f4c394653547679363473410014000b6578616d706c652e6f726700\
     00080014f67024656dd64a3e02b8e0712e85c9a28ca89666";
 
+/// RFC 8489 appendix B.1, as corrected by erratum 6268: PASSWORD-ALGORITHM SHA-256, USERHASH, MESSAGE-INTEGRITY-SHA256.
+const SHA256: &str = "000100902112a44278ad3433c6ad72c029da412e001e00204a3cf38fef6992bda952c6780417da0f24819415569e60b2\
+    05c46e41407f170400150029\
+    6f624d61744a6f73324141414366\
+    2f2f3439396b39353464364f4c33346f4c394653547679363473410000000014000b6578616d706c652e6f726700\
+    001d000400020000001c0020b5c7bf005b6c52a21c51c5e892f81924136296cb927c43149309278cc6518e65";
+
 const SHORT_TERM_KEY: &[u8] = b"VOkJxbRl1RmTxUk/WvJxBt";
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -69,6 +76,27 @@ fn rfc_5769_long_term_request() {
     let key = turn::long_term_key(username, "example.org", "TheMatrIX");
     assert!(message.is_signed_with(&key));
     assert!(!message.is_signed_with(&turn::long_term_key(username, "example.org", "TheMatrix")));
+}
+
+#[test]
+fn rfc_8489_request_with_sha_256() {
+    let bytes = bytes(SHA256);
+    let message = Message::parse(&bytes).unwrap();
+    let (username, realm) = ("\u{30DE}\u{30C8}\u{30EA}\u{30C3}\u{30AF}\u{30B9}", "example.org");
+    assert_eq!(message.get(attr::USERHASH), Some(&turn::userhash(username, realm)[..]));
+    assert_eq!(message.get(attr::NONCE), Some(&b"obMatJos2AAACf//499k954d6OL34oL9FSTvy64sA"[..]));
+    assert_eq!(message.get(attr::PASSWORD_ALGORITHM), Some(&[0, 2, 0, 0][..]));
+    assert_eq!(message.integrity(), Some(Integrity::Sha256));
+    let key = turn::long_term_key_with(turn::Algorithm::Sha256, username, realm, "TheMatrIX");
+    assert!(message.is_signed_with(&key));
+    assert!(!message.is_signed_with(&turn::long_term_key(username, realm, "TheMatrIX")));
+
+    let mut builder = Builder::new(Class::Request, method::BINDING, message.transaction);
+    for attribute in message.attributes() {
+        builder.attribute(attribute.kind, attribute.value);
+    }
+    builder.integrity(Integrity::Sha256, &key);
+    assert_eq!(*builder.finish().unwrap(), *bytes);
 }
 
 /// Its padding is zero, like ours (the padding of section 2.1 is a space).

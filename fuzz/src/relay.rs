@@ -35,6 +35,7 @@ fn shared(deny: bool) -> Arc<Shared> {
         legacy_channels: true,
         strict_family: false,
         strict_expiry: false,
+        password_algorithms: true,
         limits: relais::relay::settings::Limits::default(),
     }))
 }
@@ -63,7 +64,9 @@ pub fn relay_unauthenticated(data: &[u8]) {
                 Output::ToClient { tuple: to, bytes } => {
                     replies += 1;
                     assert_eq!(to, tuple);
-                    assert!(bytes.len() <= 3 * datagram.len(), "{} for {}", bytes.len(), datagram.len());
+                    // In whole packets, and what counts is requests of 40 bytes or more.
+                    let (sent, asked) = (bytes.len() + 28, datagram.len().max(40) + 28);
+                    assert!(sent <= 2 * asked, "{sent} for {asked}");
                 }
                 Output::Event(_) => {}
                 Output::OpenRelay(_) | Output::CloseRelay(_) => panic!("nobody asked with credentials"),

@@ -1,13 +1,45 @@
 //! TURN credentials: `expiry:subject` with base64 HMAC-SHA1 of it (draft-uberti-behave-turn-rest), and static users.
 
+use std::ops::Deref;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use sha1::Sha1;
+use sha2::Sha256;
 
-/// A long-term credential key: MD5(username ":" realm ":" password), RFC 8489 section 9.2.2.
-pub type LongTermKey = [u8; 16];
+/// What a long-term key is hashed with: the password algorithms of RFC 8489 section 18.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    Md5,
+    Sha256,
+}
+
+/// A long-term credential key: the hash of username ":" realm ":" password, RFC 8489 section 9.2.2 and 18.5.1.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct LongTermKey {
+    algorithm: Algorithm,
+    bytes: [u8; 32],
+}
+
+impl LongTermKey {
+    /// What it was made with.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+impl Deref for LongTermKey {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self.algorithm {
+            Algorithm::Md5 => &self.bytes[..16],
+            Algorithm::Sha256 => &self.bytes,
+        }
+    }
+}
 
 /// Longest username we mint or accept: Chromium's limit (RFC 8489 section 14.3 allows 508).
 pub const MAX_USERNAME: usize = 508;
@@ -47,13 +79,34 @@ pub fn parse_username(username: &str) -> Option<(u64, &str)> {
     Some((expires.parse().ok()?, subject))
 }
 
-/// The key both sides derive for MESSAGE-INTEGRITY.
+/// The key both sides derive for MESSAGE-INTEGRITY where no password algorithm is named: MD5.
 pub fn long_term_key(username: &str, realm: &str, password: &str) -> LongTermKey {
-    let mut hash = Md5::new();
-    for part in [username, ":", realm, ":", password] {
+    long_term_key_with(Algorithm::Md5, username, realm, password)
+}
+
+/// The key both sides derive with `algorithm`. Names and passwords count byte by byte: they are the operator's or
+/// ours, and OpaqueString (RFC 8265) leaves ASCII as it is.
+pub fn long_term_key_with(algorithm: Algorithm, username: &str, realm: &str, password: &str) -> LongTermKey {
+    let parts = [username, ":", realm, ":", password];
+    let mut bytes = [0; 32];
+    match algorithm {
+        Algorithm::Md5 => bytes[..16].copy_from_slice(&digest::<Md5>(&parts)),
+        Algorithm::Sha256 => bytes.copy_from_slice(&digest::<Sha256>(&parts)),
+    }
+    LongTermKey { algorithm, bytes }
+}
+
+/// USERHASH: SHA-256(username ":" realm), RFC 8489 section 14.4.
+pub fn userhash(username: &str, realm: &str) -> [u8; 32] {
+    digest::<Sha256>(&[username, ":", realm]).into()
+}
+
+fn digest<D: Digest>(parts: &[&str]) -> md5::digest::Output<D> {
+    let mut hash = D::new();
+    for part in parts {
         hash.update(part.as_bytes());
     }
-    hash.finalize().into()
+    hash.finalize()
 }
 
 #[cfg(test)]
@@ -81,7 +134,7 @@ mod tests {
     #[test]
     fn long_term_key_of_rfc_8489_section_9_2_2() {
         let expected = [0x84, 0x93, 0xfb, 0xc5, 0x3b, 0xa5, 0x82, 0xfb, 0x4c, 0x04, 0x4c, 0x45, 0x6b, 0xdc, 0x40, 0xeb];
-        assert_eq!(long_term_key("user", "realm", "pass"), expected);
+        assert_eq!(*long_term_key("user", "realm", "pass"), expected);
     }
 
     const KNOWN_PASSWORD: &str = "jpQ8e9OL2UWBwIYWCBweiIMtAe0=";

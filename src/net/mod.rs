@@ -265,6 +265,7 @@ fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
         legacy_channels: config.legacy_channels,
         strict_family: config.strict_family,
         strict_expiry: config.strict_expiry,
+        password_algorithms: true,
         limits: crate::relay::Limits::default(),
     }
 }

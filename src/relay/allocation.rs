@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::auth::{Identity, Known};
+use super::bandwidth::Meters;
 use super::event::{Route, Traffic};
 use super::policy::{Policy, Reach};
 use super::response::ErrorCode;
@@ -103,6 +104,7 @@ pub(super) struct Allocation {
     pub(super) tuple: FiveTuple,
     pub(super) owner: Owner,
     pub(super) granted: Granted,
+    pub(super) meters: Meters,
     relayed: [Option<Relayed>; 2],
     permissions: FxHashMap<IpAddr, Permission>,
     channels: FxHashMap<u16, Channel>,
@@ -118,6 +120,7 @@ impl Allocation {
             tuple,
             owner,
             granted,
+            meters: Meters::default(),
             relayed: [None; 2],
             permissions: FxHashMap::default(),
             channels: FxHashMap::default(),

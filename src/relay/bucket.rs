@@ -17,7 +17,7 @@ pub struct Rate {
 impl Rate {
     /// Takes `tokens` from a bucket that is full at `full_at` (nanoseconds): when it is full then, or `None` when there
     /// are too few left.
-    fn take(self, full_at: u64, now: Mono, tokens: u64) -> Option<u64> {
+    pub(super) fn take(self, full_at: u64, now: Mono, tokens: u64) -> Option<u64> {
         let now = now.0.saturating_mul(NANOS_PER_MILLI);
         let after = full_at.max(now).saturating_add(self.time_for(tokens)?);
         (after - now <= self.time_for(self.burst)?).then_some(after)

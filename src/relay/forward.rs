@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use super::Relay;
+use super::bandwidth::Way;
 use super::event::{DropReason, HEAD_ROOM, ToClient, ToPeer};
 use super::framing::{CHANNEL_HEADER, padded};
 use super::policy::canonical;
@@ -43,6 +44,7 @@ impl Relay {
         if !allocation.is_live(family, now.mono) {
             return Err(DropReason::NoAllocation);
         }
+        self.shared.bandwidth.admit(&mut allocation.meters, Way::ToPeer, len, now.mono)?;
         allocation.count_to_peer(family, len);
         let relay = allocation.id(family);
         Ok(ToPeer { relay, peer, route, start: CHANNEL_HEADER, len, dont_fragment: false })
@@ -63,6 +65,7 @@ impl Relay {
         }
         let reach = allocation.permitted(peer.ip(), now.mono).ok_or(DropReason::NoPermission)?;
         let route = self.shared.policy.route(reach, peer.port()).ok_or(DropReason::PeerDenied)?;
+        self.shared.bandwidth.admit(&mut allocation.meters, Way::ToPeer, len, now.mono)?;
         allocation.count_to_peer(family, len);
         Ok(ToPeer { relay: allocation.id(family), peer, route, start, len, dont_fragment })
     }
@@ -98,6 +101,7 @@ impl Relay {
                 data_indication(tuple, from, len, transaction)?
             }
         };
+        self.shared.bandwidth.admit(&mut allocation.meters, Way::ToClient, len, now.mono)?;
         allocation.count_to_client(relay.family, len);
         Ok(packet)
     }

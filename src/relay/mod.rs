@@ -7,6 +7,7 @@
 mod allocate;
 mod allocation;
 mod auth;
+mod bandwidth;
 mod binding;
 mod bucket;
 mod budget;
@@ -14,6 +15,7 @@ pub mod event;
 mod expiry;
 mod forward;
 pub mod framing;
+mod icmp;
 mod nonce;
 mod permit;
 mod policy;
@@ -29,10 +31,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use auth::{Identity, Keychain};
+use bandwidth::Bandwidth;
 use budget::Budget;
 use nonce::ALLOCATE_AGE;
 use policy::Policy;
-use response::{Asked, ErrorCode, Refusal, Seal};
+use response::{Asked, Challenge, ErrorCode, Refusal, Seal};
 use stun::{Class, Message, TransactionId, attr, method};
 use table::{State, Table};
 
@@ -43,6 +46,7 @@ pub use budget::Exposure;
 pub use event::{
     DropReason, EndReason, Event, OpenError, OpenRelay, Output, ReplyBytes, Route, ToClient, ToPeer, Traffic,
 };
+pub use icmp::IcmpError;
 pub use settings::{Limits, Settings};
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
 
@@ -56,6 +60,7 @@ pub struct Shared {
     keychain: Keychain,
     policy: Policy,
     budget_key: [u64; 2],
+    bandwidth: Bandwidth,
 }
 
 impl Shared {
@@ -63,7 +68,8 @@ impl Shared {
     pub fn new(settings: Settings) -> Self {
         let keychain = Keychain::new(&settings);
         let budget_key = keychain.nonces.budget_key();
-        Self { keychain, policy: Policy::new(&settings), budget_key, settings }
+        let (policy, bandwidth) = (Policy::new(&settings), Bandwidth::new(&settings.limits));
+        Self { keychain, policy, budget_key, bandwidth, settings }
     }
 
     /// The settings it was made from.
@@ -148,7 +154,9 @@ impl Relay {
         }
         let asked = Asked::of(message);
         let known = self.table.owner(tuple).and_then(|owner| owner.known());
-        let identity = match self.shared.keychain.authenticate(now, tuple, message, known) {
+        // A static user's name may be the keychain's, which must outlive the exchange.
+        let shared = Arc::clone(&self.shared);
+        let identity = match shared.keychain.authenticate(now, tuple, message, known) {
             Ok(identity) => identity,
             Err(code) => {
                 return self.reply_to_stranger(now, tuple, message, |core| core.challenge(now, tuple, &asked, code));
@@ -161,7 +169,7 @@ impl Relay {
             method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
             _ => self.channel_bind(&exchange).map(Some),
         });
-        let software = &self.shared.settings.software;
+        let software = &shared.settings.software;
         let seal = Some(Seal { integrity: identity.integrity, key: &identity.key, software });
         let reply = match outcome {
             Ok(None) => return,
@@ -192,8 +200,10 @@ impl Relay {
         match code {
             ErrorCode::Unauthenticated | ErrorCode::StaleNonce => {
                 let keychain = &self.shared.keychain;
-                let nonce = keychain.nonces.mint(now.unix, tuple.client);
-                response::challenge(asked, code, keychain.realm(), &nonce)
+                let nonce = keychain.nonces.mint(now.unix, tuple.client, keychain.features);
+                let offers_algorithms = keychain.features.password_algorithms;
+                let challenge = Challenge { realm: &keychain.realm, nonce: &nonce, offers_algorithms };
+                response::challenge(asked, code, &challenge)
             }
             _ => response::refusal(asked, &code.into(), None),
         }
@@ -223,7 +233,7 @@ impl Relay {
     /// this address proves it. An old nonce does as well.
     fn has_proven_address(&self, now: Now, tuple: &FiveTuple, message: &Message<'_>) -> bool {
         let nonces = &self.shared.keychain.nonces;
-        let is_ours = |nonce| nonces.verify(nonce, now.unix, tuple.client, ALLOCATE_AGE);
+        let is_ours = |nonce| nonces.verify(nonce, now.unix, tuple.client, ALLOCATE_AGE).is_some();
         tuple.transport.is_stream() || self.table.find(tuple).is_some() || message.get(attr::NONCE).is_some_and(is_ours)
     }
 

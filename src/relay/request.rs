@@ -72,6 +72,8 @@ pub(super) fn is_understood(kind: u16) -> bool {
                 | attr::REQUESTED_TRANSPORT
                 | attr::DONT_FRAGMENT
                 | attr::MESSAGE_INTEGRITY_SHA256
+                | attr::PASSWORD_ALGORITHM
+                | attr::USERHASH
                 | attr::XOR_MAPPED_ADDRESS
                 | attr::RESERVATION_TOKEN
         )

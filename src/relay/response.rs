@@ -1,8 +1,10 @@
 //! The replies: error codes and how a reply is closed.
 
+use super::budget::PACKET_HEADERS;
 use super::event::ReplyBytes;
+use super::framing::padded;
 use super::nonce::NONCE;
-use super::stun::{Builder, Class, Integrity, Message, TransactionId, attr};
+use super::stun::{ATTRIBUTE_HEADER, Builder, Class, HEADER, Integrity, Message, TransactionId, attr};
 use crate::credentials::turn::LongTermKey;
 
 /// The error codes we send (RFC 8489 section 14.8, RFC 8656 section 19).
@@ -167,10 +169,33 @@ pub(super) fn refusal(asked: &Asked, refusal: &Refusal, seal: Option<Seal<'_>>) 
     close(asked, builder, seal)
 }
 
+/// RFC 8489 section 14.11: SHA-256 (0x0002) before MD5 (0x0001), both without parameters.
+pub(super) const ALGORITHMS_OFFERED: [u8; 8] = [0, 2, 0, 0, 0, 1, 0, 0];
+
+/// The largest challenge that is at most twice the smallest request counted, of 40 bytes, in whole packets.
+const LARGEST_CHALLENGE: usize = 2 * (40 + PACKET_HEADERS) - PACKET_HEADERS;
+
+/// Whether a challenge of `realm` has room for PASSWORD-ALGORITHMS and the longer nonce that goes with it. Browsers read
+/// past both, so nothing but the bound on amplification speaks against them.
+pub(super) fn has_room_for_algorithms(realm: &str) -> bool {
+    let values = [4, realm.len(), NONCE, ALGORITHMS_OFFERED.len(), 4];
+    HEADER + values.iter().map(|value| ATTRIBUTE_HEADER + padded(*value)).sum::<usize>() <= LARGEST_CHALLENGE
+}
+
 /// 401 or 438: both browsers give up unless REALM and NONCE are there (RFC 8489 section 9.2.4).
-pub(super) fn challenge(asked: &Asked, code: ErrorCode, realm: &str, nonce: &[u8; NONCE]) -> Option<ReplyBytes> {
+pub(super) fn challenge(asked: &Asked, code: ErrorCode, challenge: &Challenge<'_>) -> Option<ReplyBytes> {
     let mut builder = asked.error();
     code.write(&mut builder, "");
-    builder.attribute(attr::REALM, realm.as_bytes()).attribute(attr::NONCE, nonce);
+    builder.attribute(attr::REALM, challenge.realm.as_bytes()).attribute(attr::NONCE, challenge.nonce);
+    if challenge.offers_algorithms {
+        builder.attribute(attr::PASSWORD_ALGORITHMS, &ALGORITHMS_OFFERED);
+    }
     close(asked, builder, None)
+}
+
+/// What a client needs to authenticate itself.
+pub(super) struct Challenge<'a> {
+    pub(super) realm: &'a str,
+    pub(super) nonce: &'a [u8],
+    pub(super) offers_algorithms: bool,
 }

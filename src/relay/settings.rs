@@ -31,6 +31,9 @@ pub struct Settings {
     pub legacy_channels: bool,
     pub strict_family: bool,
     pub strict_expiry: bool,
+    /// Offers SHA-256 beside MD5 as password algorithm (RFC 8489 section 9.2.4), where the realm is short enough for the
+    /// bound on amplification.
+    pub password_algorithms: bool,
     pub limits: Limits,
 }
 
@@ -41,6 +44,10 @@ pub struct Limits {
     pub strangers_per_prefix: Rate,
     /// The same for all prefixes together, for each core.
     pub strangers: Rate,
+    /// Bytes per second that one allocation may relay each way, IP and UDP headers (28 bytes) included.
+    pub bandwidth: Option<u64>,
+    /// The same for all allocations of the process together.
+    pub total_bandwidth: Option<u64>,
 }
 
 impl Default for Limits {
@@ -51,6 +58,9 @@ impl Default for Limits {
             strangers_per_prefix: Rate { per_second: 50, burst: 200 },
             // At some 100 bytes each, 16 Mbit/s of reflected traffic at most, spread over 400 prefixes or more.
             strangers: Rate { per_second: 20_000, burst: 20_000 },
+            // What a client may use is the operator's to say.
+            bandwidth: None,
+            total_bandwidth: None,
         }
     }
 }

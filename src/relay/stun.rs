@@ -64,15 +64,19 @@ pub mod attr {
     pub const REQUESTED_TRANSPORT: u16 = 0x0019;
     pub const DONT_FRAGMENT: u16 = 0x001a;
     pub const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
+    pub const PASSWORD_ALGORITHM: u16 = 0x001d;
+    pub const USERHASH: u16 = 0x001e;
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub const RESERVATION_TOKEN: u16 = 0x0022;
     pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
     pub const ADDRESS_ERROR_CODE: u16 = 0x8001;
+    pub const PASSWORD_ALGORITHMS: u16 = 0x8002;
+    pub const ICMP: u16 = 0x8004;
     pub const SOFTWARE: u16 = 0x8022;
     pub const FINGERPRINT: u16 = 0x8028;
 }
 
-/// Which attribute protects a message (RFC 8489 sections 14.5 and 14.6); a reply uses its request's.
+/// Which attribute protects a message (RFC 8489 sections 14.5 and 14.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integrity {
     Sha1,
@@ -219,14 +223,12 @@ impl<'a> Message<'a> {
     }
 
     fn is_signed_sha256(&self, key: &[u8], at: usize) -> bool {
-        let Some(attribute) = attribute_at(self.bytes, at) else { return false };
-        // RFC 8489 section 14.6: it may be truncated to 16 bytes or more, in steps of four.
-        let length = attribute.value.len();
-        if !(16..=32).contains(&length) || !length.is_multiple_of(4) {
+        // RFC 8489 section 14.6: a truncated value counts only where the usage says so, and TURN does not.
+        let Some(attribute) = attribute_at(self.bytes, at).filter(|found| found.value.len() == 32) else {
             return false;
-        }
-        let Some(mac) = signed_bytes::<Hmac<Sha256>>(self.bytes, at, length, key) else { return false };
-        mac.verify_truncated_left(attribute.value).is_ok()
+        };
+        let Some(mac) = signed_bytes::<Hmac<Sha256>>(self.bytes, at, 32, key) else { return false };
+        mac.verify_slice(attribute.value).is_ok()
     }
 }
 

@@ -27,6 +27,7 @@ fn relay() -> Relay {
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
+        password_algorithms: true,
         limits: Limits::default(),
     };
     Relay::new(Arc::new(Shared::new(settings)), 1)
@@ -66,7 +67,7 @@ fn request(relay: &Relay, now: Now, dice: &mut Dice) -> (FiveTuple, ReplyBytes) 
     builder
         .attribute(attr::USERNAME, user.as_bytes())
         .attribute(attr::REALM, b"realm")
-        .attribute(attr::NONCE, &relay.shared.keychain.nonces.mint(now.unix, client))
+        .attribute(attr::NONCE, &relay.shared.keychain.nonces.mint(now.unix, client, Default::default()))
         .integrity(Integrity::Sha256, &long_term_key(user, "realm", "password"));
     (tuple, builder.finish().unwrap())
 }

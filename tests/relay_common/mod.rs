@@ -59,6 +59,7 @@ pub fn settings() -> Settings {
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
+        password_algorithms: true,
         limits: Limits::default(),
     }
 }

@@ -25,6 +25,7 @@ fn grants(per_subject: usize) -> Arc<Grants> {
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
+        password_algorithms: true,
         limits: crate::relay::settings::Limits::default(),
     };
     Arc::new(Grants::new(&config, Arc::new(relay::Shared::new(settings))))
