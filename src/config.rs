@@ -87,6 +87,10 @@ pub struct Limits {
     pub allocations_total: usize,
     pub permissions: usize,
     pub channels: usize,
+    /// Bytes per second that one allocation may relay each way, 28 bytes of headers a packet included; `None`: any.
+    pub bandwidth: Option<u64>,
+    /// The same for all allocations together.
+    pub total_bandwidth: Option<u64>,
     pub rooms: usize,
     pub peers_per_room: usize,
     pub message_bytes: usize,
@@ -101,6 +105,9 @@ impl Default for Limits {
             allocations_total: 10_000,
             permissions: 256,
             channels: 128,
+            // What a client may use is the operator's to say.
+            bandwidth: None,
+            total_bandwidth: None,
             rooms: 10_000,
             peers_per_room: 2,
             // socket.io's own maxHttpBufferSize.

@@ -109,7 +109,8 @@ pub fn relay_authenticated(data: &[u8]) {
     }
     world.relay.close(world.now);
     world.drain();
-    assert!(world.open.is_empty() && world.relay.allocations() == 0 && world.relay.poll_timeout().is_none());
+    assert!(world.open.is_empty(), "left open: {:?}", world.open);
+    assert_eq!((world.relay.allocations(), world.relay.poll_timeout()), (0, None));
 }
 
 impl World {
@@ -184,13 +185,9 @@ impl World {
         let tuple = tuple(number);
         let challenge = Builder::new(Class::Request, method::ALLOCATE, [1; 12]).finish().expect("short");
         self.relay.handle_client(self.now, &tuple, &challenge);
-        let mut nonce = Vec::new();
-        while let Some(output) = self.relay.poll_output() {
-            if let Output::ToClient { bytes, .. } = output {
-                let reply = Message::parse(&bytes).expect("our own reply");
-                nonce = reply.get(attr::NONCE).unwrap_or_default().to_vec();
-            }
-        }
+        let reply = self.drain();
+        let nonce = reply.and_then(|reply| Some(Message::parse(&reply).ok()?.get(attr::NONCE)?.to_vec()));
+        let nonce = nonce.unwrap_or_default();
         let subject = if number & 4 == 0 { "p.a" } else { "p.b" };
         let credential = turn::mint(SECRET, subject, 1_800_086_400);
         let mut request = Builder::new(Class::Request, method, [number; 12]);
@@ -207,12 +204,14 @@ impl World {
         }
     }
 
-    /// Does what the shell would do.
-    fn drain(&mut self) {
+    /// Does what the shell would do; the last reply.
+    fn drain(&mut self) -> Option<Vec<u8>> {
+        let mut reply = None;
         while let Some(output) = self.relay.poll_output() {
             match output {
                 Output::ToClient { bytes, .. } => {
                     assert!(bytes.len() <= REPLY_CAPACITY && Message::parse(&bytes).is_ok());
+                    reply = Some(bytes.to_vec());
                 }
                 Output::OpenRelay(open) => {
                     self.next_port = self.next_port.wrapping_add(1).max(50_000);
@@ -233,5 +232,6 @@ impl World {
                 Output::Event(_) => {}
             }
         }
+        reply
     }
 }

@@ -119,6 +119,8 @@ impl<'a> Reader<'a> {
             permissions: self.one("permissions", default.permissions, parse::number_within(1, 65535)),
             // RFC 8656 section 12 has no more numbers than that.
             channels: self.one("channels", default.channels, parse::number_within(1, 0x4000)),
+            bandwidth: self.optional("bandwidth", parse::bandwidth),
+            total_bandwidth: self.optional("total_bandwidth", parse::bandwidth),
             rooms: self.one("rooms", default.rooms, parse::number_within(1, upper)),
             peers_per_room: self.one("peers_per_room", default.peers_per_room, parse::number_within(2, 1000)),
             // An offer with audio, video and data has some 8 KiB.

@@ -184,9 +184,11 @@ pub const KEYS: &[Key] = &[
         .choices(&["auto", "always", "never"])
         .help("auto", "Offer turns: URLs to pages; auto: when browsers will verify the certificate"),
     limit("allocations_per_subject", "40", "Allocations of one caller; one more is answered 486"),
-    limit("allocations_total", "10000", "Allocations of the whole server; one more is answered 486"),
+    limit("allocations_total", "10000", "Allocations of the whole server; one more is answered 508"),
     limit("permissions", "256", "Permissions of one allocation; one more is answered 508"),
     limit("channels", "128", "Channels of one allocation; one more is answered 508"),
+    limit("bandwidth", "none", "Bytes per second that one allocation may relay each way; media beyond it is dropped"),
+    limit("total_bandwidth", "none", "The same for all allocations together"),
     limit("rooms", "10000", "Rooms at a time"),
     limit("peers_per_room", "2", "Peers of a room"),
     limit("message_bytes", "1000000", "Size of a signaling message, in bytes"),

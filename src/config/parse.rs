@@ -208,6 +208,11 @@ pub fn number_within(low: usize, high: usize) -> impl Fn(&str) -> Result<usize, 
     }
 }
 
+/// Bytes per second that a call can live with (a voice needs 10,000) and that a line can carry.
+pub fn bandwidth(text: &str) -> Result<u64, Reason> {
+    number_within(10_000, 100_000_000_000)(text).map(|number| number as u64)
+}
+
 /// `true` or `false`, and what people write for them.
 pub fn switch(text: &str) -> Result<bool, Reason> {
     match text.to_ascii_lowercase().as_str() {

@@ -68,6 +68,8 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "allocations_total" => Some(limits.allocations_total.to_string()),
         "permissions" => Some(limits.permissions.to_string()),
         "channels" => Some(limits.channels.to_string()),
+        "bandwidth" => limits.bandwidth.map(|rate| rate.to_string()),
+        "total_bandwidth" => limits.total_bandwidth.map(|rate| rate.to_string()),
         "rooms" => Some(limits.rooms.to_string()),
         "peers_per_room" => Some(limits.peers_per_room.to_string()),
         "message_bytes" => Some(limits.message_bytes.to_string()),

@@ -266,7 +266,11 @@ fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
         strict_family: config.strict_family,
         strict_expiry: config.strict_expiry,
         password_algorithms: true,
-        limits: crate::relay::Limits::default(),
+        limits: crate::relay::Limits {
+            bandwidth: config.limits.bandwidth,
+            total_bandwidth: config.limits.total_bandwidth,
+            ..Default::default()
+        },
     }
 }
 
