@@ -278,6 +278,8 @@ async fn a_wildcard_socket_answers_from_the_address_that_was_asked() {
 async fn all_threads_of_a_group_share_the_port() {
     let server = Server::start(&Config { shards: 4, ..config() }).await;
     let mut seen = BTreeSet::new();
+    // Kept open: a port that is free again may be drawn twice.
+    let mut sockets = Vec::new();
     for _ in 0..64 {
         let Link::Udp(socket) = net_common::udp_link(server.udp(true)).await else { unreachable!() };
         socket.send(&Ask::request(BINDING, 1).bytes()).await.unwrap();
@@ -286,6 +288,7 @@ async fn all_threads_of_a_group_share_the_port() {
         let mapped = Reply::parse(&buffer[..len]).address(0x0020).unwrap();
         assert_eq!(mapped, socket.local_addr().unwrap());
         seen.insert(mapped);
+        sockets.push(socket);
     }
     assert_eq!(seen.len(), 64);
     assert!(server.net.receiving_shards() > 1, "64 clients on one of four threads: a chance of one in 4^63");
