@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::counters::Counters;
-use super::forward::{self, Forwarder};
+use super::forward::Forwarder;
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
 use super::relay_socket::{RelaySocket, RelaySockets};
@@ -227,6 +227,12 @@ impl Shard {
                 self.drain(now);
                 false
             }
+            Order::Report { subject, reply } => {
+                for usage in self.relay.usage(now.mono, subject, reply.capacity()) {
+                    let _ = reply.try_send(usage);
+                }
+                false
+            }
             Order::Stop => true,
         }
     }
@@ -243,7 +249,7 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
-                    Output::Event(event) => forward::log(&event),
+                    Output::Event(event) => self.shared.tell(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };

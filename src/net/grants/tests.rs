@@ -28,7 +28,7 @@ fn grants(per_subject: usize) -> Arc<Grants> {
         password_algorithms: true,
         limits: crate::relay::settings::Limits::default(),
     };
-    Arc::new(Grants::new(&config, Arc::new(relay::Shared::new(settings))))
+    Arc::new(Grants::new(&config, Arc::new(relay::Shared::new(settings)), Arc::default()))
 }
 
 fn asked(subject: &str, family: Family) -> OpenRelay {
