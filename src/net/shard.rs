@@ -222,8 +222,9 @@ impl Shard {
     /// Carries out an order; true when it is to stop.
     fn obey(&mut self, now: Now, order: &Order) -> bool {
         match order {
-            Order::Revoke(subject) => {
-                self.relay.revoke(now, subject);
+            Order::Revoke(revocation) => {
+                let _span = revocation.span().entered();
+                self.relay.revoke(now, &revocation.subject);
                 self.drain(now);
                 false
             }

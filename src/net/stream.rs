@@ -202,10 +202,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         worker.inbox = inbox;
         for order in orders {
-            match order {
-                Order::Revoke(subject) => self.relay.revoke(now, &subject),
-                Order::Stop => self.close(now, &mut worker.out),
-            }
+            let _span = match order {
+                Order::Revoke(revocation) => {
+                    self.relay.revoke(now, &revocation.subject);
+                    Some(revocation.span().entered())
+                }
+                Order::Stop => {
+                    self.close(now, &mut worker.out);
+                    None
+                }
+            };
             self.drain(now, &mut worker.out);
         }
     }
