@@ -2,14 +2,15 @@
 //!
 //! Everything runs in this process, so that the heap's bytes can be counted and the resident memory read.
 
+mod heap;
 mod net_common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use heap::{at_rest, live};
 use net_common::core::{ALLOCATE, Ask, BINDING, REFRESH, Reply, SECRET, addr};
 use net_common::{Got, Link, PATIENCE, TurnClient, config, pattern, peer_of, receive_from, soon, udp_link, until};
 use relais::app::App;
@@ -28,8 +29,6 @@ const WINDOW: usize = 8;
 const GROWN_TABLES: isize = 128 << 10;
 /// What a connection may hold on the heap that has not said anything whole.
 const PER_HALF_OPEN: isize = 12 << 10;
-/// How long nothing may be freed for the heap to be at rest.
-const REST: Duration = Duration::from_millis(300);
 /// RSS after the second flood, beyond that after the first.
 const RSS_GROWTH: usize = 5 << 20;
 
@@ -297,61 +296,4 @@ impl Probe {
         let len = self.socket.recv(&mut buffer).expect("a reply to a proven address");
         Reply::parse(&buffer[..len])
     }
-}
-
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
-fn count(bytes: isize) {
-    LIVE.fetch_add(bytes, Ordering::Relaxed);
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting touches an atomic only.
-#[expect(unsafe_code, reason = "a global allocator cannot be had without")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size as isize - layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Bytes on the heap.
-fn live() -> isize {
-    LIVE.load(Ordering::SeqCst)
-}
-
-/// Bytes on the heap and resident, once closed connections have given back what they held.
-#[allow(clippy::disallowed_methods, reason = "real time: the server runs on it")]
-async fn at_rest() -> (isize, usize) {
-    let mut lowest = (live(), Instant::now());
-    while lowest.1.elapsed() < REST {
-        if live() < lowest.0 {
-            lowest = (live(), Instant::now());
-        }
-        tokio::task::yield_now().await;
-    }
-    (lowest.0, resident())
-}
-
-/// Resident memory of this process, in bytes.
-fn resident() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
