@@ -20,6 +20,8 @@ const TCP_CYCLES: usize = 4_000;
 const PER_CONNECTION: usize = 10;
 /// What the heap may differ by: queues and tables grow to what the busiest moment needed.
 const HEAP_GROWTH: isize = 64 << 10;
+/// Buffers of one thread of the runtime, made when it first serves a stream.
+const THREAD_BUFFERS: isize = 2 << 20;
 /// What the resident memory may grow by after the first half.
 const RSS_GROWTH: usize = 2 << 20;
 
@@ -39,10 +41,11 @@ async fn twenty_thousand_allocations_leave_nothing_behind() {
     }
     seen.push((at_rest().await, descriptors()));
     println!("((heap, resident), descriptors): {seen:?}");
-    for after in &seen[1..] {
-        assert!(after.0.0 <= seen[0].0.0 + HEAP_GROWTH, "on the heap: {seen:?}");
-        assert_eq!(after.1, seen[0].1, "descriptors");
-    }
+    // The buffers of another of the runtime's threads may be made in one half; what cycles leave would show in both.
+    let growth = |half: usize| seen[half + 1].0.0 - seen[half].0.0;
+    assert!(growth(0).min(growth(1)) <= HEAP_GROWTH, "on the heap: {seen:?}");
+    assert!(growth(0).max(growth(1)) <= THREAD_BUFFERS, "on the heap: {seen:?}");
+    assert!(seen.iter().all(|(_, descriptors)| *descriptors == seen[0].1), "descriptors: {seen:?}");
     assert!(seen[2].0.1 <= seen[1].0.1 + RSS_GROWTH, "resident: {seen:?}");
     every_port_is_free(&server).await;
 }
