@@ -318,6 +318,11 @@ impl TurnClient {
         self.ask(|id| Ask::request(REFRESH, id).lifetime(0)).await
     }
 
+    /// Releases and goes; the error code, if there was one.
+    pub async fn into_released(mut self) -> Option<u16> {
+        self.release().await.code()
+    }
+
     pub async fn send_to(&mut self, peer: SocketAddr, payload: &[u8]) {
         self.link.send(&Ask::indication(core::SEND).peer(&peer.to_string()).data(payload).bytes()).await;
     }
