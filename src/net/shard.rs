@@ -242,6 +242,12 @@ impl Shard {
                 self.drain(now);
                 false
             }
+            Order::Report { subject, reply } => {
+                for usage in self.relay.usage(now.mono, subject, reply.capacity()) {
+                    let _ = reply.try_send(usage);
+                }
+                false
+            }
             Order::Stop => true,
         }
     }
@@ -258,7 +264,7 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
-                    Output::Event(event) => forward::log(&event),
+                    Output::Event(event) => self.shared.tell(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
