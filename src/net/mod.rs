@@ -40,7 +40,7 @@ pub use counters::Totals;
 pub use ended::Ended;
 use grants::Grants;
 use hairpin::Directory;
-use mailbox::{Bell, Mailbox, Order};
+use mailbox::{Bell, Mailbox, Order, Revocation};
 pub use revocations::{Damaged, Revocations};
 use shard::Shard;
 use sys::WakeUp;
@@ -176,9 +176,15 @@ impl Net {
     /// Ends every allocation of `subject` and refuses new ones until `until` (unix seconds). A subject that ends with
     /// `.*` stands for all credentials of an account.
     pub fn revoke(&self, subject: &str, until: u64) {
+        self.revoke_of_room(subject, until, "");
+    }
+
+    /// The same for a peer of a room, which the log names with each allocation that ends.
+    pub fn revoke_of_room(&self, subject: &str, until: u64, room: &str) {
         // First the table, then the orders: an allocation granted before the entry is there when the order comes.
         self.shared.revoked.revoke_subject(clock::now().unix, subject, until);
-        self.shared.order_about(subject, &Order::Revoke(subject.into()));
+        let revocation = Arc::new(Revocation { subject: subject.into(), room: room.into() });
+        self.shared.order_about(subject, &Order::Revoke(revocation));
     }
 
     /// What was revoked so far.
