@@ -1,13 +1,22 @@
 //! The HTTP surface and the one TCP port, over real sockets on loopback.
 
+#[path = "http/backend.rs"]
+mod backend;
 #[path = "http/ice.rs"]
 mod ice;
+mod net_common;
+#[path = "http/openapi.rs"]
+mod openapi;
 #[path = "http/port.rs"]
 mod port;
+#[path = "http/revocation.rs"]
+mod revocation;
 #[path = "http/server.rs"]
 mod server;
 #[path = "http/signaling.rs"]
 mod signaling;
+#[path = "http/webhooks.rs"]
+mod webhooks;
 
 use relais::config::PublicIp;
 use server::{Server, exchange, listen};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1;
@@ -102,11 +102,16 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answering = sender.send_request(request);
-    tokio::select! {
-        answer = answering => Ok(answer?.status()),
-        ended = connection => Err(ended.err().map_or_else(|| anyhow!("the connection ended early"), Into::into)),
-    }
+    let mut answering = std::pin::pin!(sender.send_request(request));
+    let answer = tokio::select! {
+        answer = &mut answering => answer,
+        // What came with the end is handed over already.
+        ended = connection => {
+            ended?;
+            answering.await
+        }
+    };
+    Ok(answer?.status())
 }
 
 /// Trouble on the receiver's side may pass; what it does not want now it will not want later.
