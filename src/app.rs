@@ -189,6 +189,7 @@ fn start_net(config: &Config, state: &State, turn_secrets: &[Vec<u8>], bound: &B
         turn_secrets: turn_secrets.to_vec(),
         nonce_secret: state.turn_secret.clone(),
         tcp_addresses: [bound.tcp.as_slice(), bound.http.as_slice()].concat(),
+        revoked: Arc::default(),
     };
     Net::start(setup).map_err(|error| {
         let remedy = if error.in_use { "stop that, or choose another port with --udp" } else { "see --udp" };

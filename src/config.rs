@@ -135,6 +135,23 @@ pub struct StaticUser {
     pub password: String,
 }
 
+/// A back end's key (DESIGN section 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its name: the `kid` of tokens, part of the subjects it mints credentials for.
+    pub id: String,
+    pub secret: String,
+}
+
+/// Where events are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// `https://` or `http://`.
+    pub url: String,
+    /// The bytes that messages are signed with.
+    pub secret: Vec<u8>,
+}
+
 /// Everything `serve` needs to know, checked. Names are those of DESIGN section 7.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -157,6 +174,9 @@ pub struct Config {
     /// Secrets given in the configuration, newest first. Empty: the state directory's `turn-secret`.
     pub secrets: Vec<String>,
     pub users: Vec<StaticUser>,
+    /// Keys of back ends.
+    pub api_keys: Vec<ApiKey>,
+    pub webhook: Option<Webhook>,
     pub allow_peers: Vec<Cidr>,
     pub deny_peers: Vec<Cidr>,
     /// `None`: invite, or open when every listener is a literal loopback address.
@@ -200,6 +220,8 @@ impl Default for Config {
             secret_file: None,
             secrets: Vec::new(),
             users: Vec::new(),
+            api_keys: Vec::new(),
+            webhook: None,
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
             access: None,
