@@ -95,6 +95,15 @@ pub struct Limits {
     pub peers_per_room: usize,
     pub message_bytes: usize,
     pub messages_per_second: u32,
+    /// Bytes of signaling messages of one connection.
+    pub bytes_per_second: u64,
+}
+
+impl Limits {
+    /// Bytes of signaling messages that may come at once: some messages of the greatest size.
+    pub fn bytes_burst(&self) -> u64 {
+        self.bytes_per_second.max(self.message_bytes as u64 * 4)
+    }
 }
 
 impl Default for Limits {
@@ -113,6 +122,8 @@ impl Default for Limits {
             // socket.io's own maxHttpBufferSize.
             message_bytes: 1_000_000,
             messages_per_second: 100,
+            // A call's start is some 50 kB.
+            bytes_per_second: 1_000_000,
         }
     }
 }

@@ -204,6 +204,11 @@ pub const KEYS: &[Key] = &[
     limit("peers_per_room", "2", "Peers of a room"),
     limit("message_bytes", "1000000", "Size of a signaling message, in bytes"),
     limit("messages_per_second", "100", "Signaling messages of one peer per second"),
+    limit(
+        "bytes_per_second",
+        "1000000",
+        "Bytes of signaling messages of one peer per second; four large ones may burst",
+    ),
 ];
 
 #[cfg(test)]

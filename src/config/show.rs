@@ -77,6 +77,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "peers_per_room" => Some(limits.peers_per_room.to_string()),
         "message_bytes" => Some(limits.message_bytes.to_string()),
         "messages_per_second" => Some(limits.messages_per_second.to_string()),
+        "bytes_per_second" => Some(limits.bytes_per_second.to_string()),
         _ => None,
     }
 }
