@@ -78,6 +78,8 @@ impl Watch {
                 let data = json!({ "room": room.to_string(), "peer": peer, "reason": reason.as_str() });
                 self.webhooks.tell("peer.left", data);
             }
+            // Nothing ends with it, and who is in the room was told.
+            Notice::Locked { .. } => {}
             Notice::RoomClosed { room } => self.webhooks.tell("room.closed", json!({ "room": room.to_string() })),
         }
     }
