@@ -54,7 +54,7 @@ impl Services for Desk {
     fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
         let grant = self.web.authorize(&self.connection, token).map_err(|error| match error {
             AccessError::TokenMissing => Fault::TokenMissing,
-            AccessError::Token(TokenError::Invalid) => Fault::TokenInvalid,
+            AccessError::Token(TokenError::Invalid | TokenError::Revoked) => Fault::TokenInvalid,
             AccessError::Token(TokenError::Expired) => Fault::TokenExpired,
             AccessError::Origin => Fault::OriginRefused,
         })?;
