@@ -107,6 +107,7 @@ test("the host removes the other side of a relayed call: its media ends within a
     assert.equal((await look(page)).local.type, "relay");
     await page.evaluate(holdOn);
   }
+  const [, subject] = (await credential(guest)).username.split(":");
   await host.waitForFunction(() => window.arrivals.length > 10, null, { polling: 50 });
   await host.locator(".tile .kick").click();
   await host.locator("#confirm[open]", { hasText: "Remove Bob from the call?" }).waitFor();
@@ -126,6 +127,8 @@ test("the host removes the other side of a relayed call: its media ends within a
   );
   assert.ok(sending > 5, `packets came before: ${sending} times`);
   assert.ok(last < 1_000, `the last packet came ${Math.round(last)} ms after the click`);
+  const ended = server.entries.filter((entry) => entry.message === "allocation ended" && entry.subject === subject);
+  assert.deepEqual(ended.map(({ reason }) => reason), ["Revoked"]);
   const stillSends = await guest.evaluate(() => window.keptConnections.at(-1).getSenders().some((one) => one.track?.readyState === "live"));
   assert.equal(stillSends, true, "the removed page would have gone on");
   await says(host, "alone");
