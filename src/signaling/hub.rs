@@ -10,6 +10,8 @@ use super::{
 };
 use crate::time::Mono;
 
+mod resume;
+
 /// What the hub wants done.
 #[derive(Debug)]
 pub enum Output {
@@ -68,9 +70,12 @@ impl Hub {
         if let Command::Join(join) = command {
             return self.join(link, *join);
         }
+        if let Command::Resume(resume) = command {
+            return self.resume(link, &resume);
+        }
         let Some(me) = self.links.get(&link).cloned() else { return };
         match command {
-            Command::Join(_) => {}
+            Command::Join(_) | Command::Resume(_) => {}
             Command::Send { to, kind, body } => self.send(&me, to, kind, body),
             Command::Ice => self.deliver(&me, Event::Ice),
             Command::Complain(fault) => self.deliver(&me, Event::Complaint(fault)),
@@ -141,13 +146,19 @@ impl Hub {
         {
             return;
         }
-        match self.admit(&join) {
+        let admitted = match self.admit(&join) {
+            Err(Fault::RoomFull) if self.make_room(&join.room) => self.admit(&join),
+            result => result,
+        };
+        match admitted {
             Ok(()) => self.enter(link, join),
-            Err(fault) => {
-                self.outputs
-                    .push_back(Output::Deliver { link, delivery: Delivery { seq: 0, event: Event::Closed(fault) } });
-            }
+            Err(fault) => self.shut_out(link, fault),
         }
+    }
+
+    /// Says the last to a link.
+    fn shut_out(&mut self, link: LinkId, fault: Fault) {
+        self.outputs.push_back(Output::Deliver { link, delivery: Delivery { seq: 0, event: Event::Closed(fault) } });
     }
 
     /// True when the session goes on over `link`. When it is known but cannot go on (the page was loaded again, wants
@@ -191,7 +202,10 @@ impl Hub {
         self.kept -= before - peer.session.as_ref().map_or(0, Session::bytes);
         let expires = peer.expires.take();
         let joined = self.joined(id, true);
-        let first = joined.map(|joined| Delivery { seq, event: Event::Joined(Box::new(joined)) });
+        let first = joined.map(|joined| {
+            let joined = Joined { missed: missed.len(), ..joined };
+            Delivery { seq, event: Event::Joined(Box::new(joined)) }
+        });
         for delivery in first.into_iter().chain(missed) {
             self.outputs.push_back(Output::Deliver { link, delivery });
         }
@@ -228,7 +242,7 @@ impl Hub {
         if matches!(join.room, RoomKey::Stream(_)) && join.role == Role::Streamer {
             room.streamer = Some(id.clone());
         }
-        let session = join.session.map(|request| Session::new(request.secret, 1));
+        let session = join.session.map(|request| Session::new(request.secret, request.yields, 1));
         if let Some(session) = &session {
             self.sessions.insert(session.secret.clone(), id.clone());
         }
@@ -264,9 +278,11 @@ impl Hub {
         let me = self.peers.get(id)?;
         let peers = self.seen_from(id).iter().filter_map(|other| Some(self.peers.get(other)?.seen_by(me))).collect();
         Some(Joined {
+            room: me.room.clone(),
             peer: id.clone(),
             session: me.session.as_ref().map(|session| session.secret.clone()),
             resumed,
+            missed: 0,
             role: me.role,
             name: me.name.clone(),
             limit: match me.room {

@@ -1,18 +1,64 @@
 //! What passes between the dialects and the hub.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Fault, Role};
 
-/// Opaque JSON, carried byte for byte and shared by all who receive it.
-pub type Body = Arc<RawValue>;
+/// Opaque JSON, carried byte for byte and shared by all who receive it, and the binary parts that it refers to.
+#[derive(Clone, Debug)]
+pub struct Body(Arc<Content>);
+
+#[derive(Debug)]
+struct Content {
+    json: Box<RawValue>,
+    attachments: Vec<Bytes>,
+}
+
+impl Body {
+    /// JSON with Socket.IO placeholders for these parts.
+    pub fn with_attachments(json: Box<RawValue>, attachments: Vec<Bytes>) -> Self {
+        Self(Arc::new(Content { json, attachments }))
+    }
+
+    /// The binary parts, which only Socket.IO pages send.
+    pub fn attachments(&self) -> &[Bytes] {
+        &self.0.attachments
+    }
+
+    /// Bytes that it holds.
+    pub fn size(&self) -> usize {
+        self.get().len() + self.attachments().iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+impl From<Box<RawValue>> for Body {
+    fn from(json: Box<RawValue>) -> Self {
+        Self::with_attachments(json, Vec::new())
+    }
+}
+
+impl Deref for Body {
+    type Target = RawValue;
+
+    fn deref(&self) -> &RawValue {
+        &self.0.json
+    }
+}
+
+impl Serialize for Body {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.json.serialize(serializer)
+    }
+}
 
 /// A source of unpredictable bytes, passed in by the shell.
 pub trait Random {
@@ -125,6 +171,8 @@ pub enum To {
 #[derive(Clone, Debug)]
 pub enum Command {
     Join(Box<Join>),
+    /// Take up a session in whatever room it is; answered by [`Event::Joined`] or by [`Fault::UnknownSession`].
+    Resume(Resume),
     Send {
         to: To,
         kind: Kind,
@@ -158,6 +206,9 @@ pub struct SessionRequest {
     /// The secret of the session, unless an older one is taken up.
     pub secret: Secret,
     pub resume: Option<Resume>,
+    /// While its connection is lost, somebody new may have its place in a full room: a page that was loaded again does
+    /// not know of its session.
+    pub yields: bool,
 }
 
 /// A session to take up.
@@ -198,7 +249,7 @@ impl Event {
     pub fn size(&self) -> usize {
         const FIXED: usize = 128;
         match self {
-            Self::Message { body: Some(body), .. } => FIXED + body.get().len(),
+            Self::Message { body: Some(body), .. } => FIXED + body.size(),
             Self::Joined(joined) => FIXED * (1 + joined.peers.len()),
             _ => FIXED,
         }
@@ -215,10 +266,13 @@ pub struct Delivery {
 /// The answer to a join.
 #[derive(Clone, Debug)]
 pub struct Joined {
+    pub room: RoomKey,
     pub peer: PeerId,
     pub session: Option<Secret>,
     /// The session was still known: same peer, and the missed messages follow.
     pub resumed: bool,
+    /// So many missed messages follow at once.
+    pub missed: usize,
     pub role: Role,
     pub name: Option<String>,
     /// How many peers the room takes.

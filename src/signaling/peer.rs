@@ -49,6 +49,8 @@ impl Peer {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) secret: Secret,
+    /// Lost, it makes room for somebody new.
+    pub(super) yields: bool,
     /// The last messages, oldest first.
     replay: VecDeque<Delivery>,
     bytes: usize,
@@ -58,8 +60,8 @@ pub(super) struct Session {
 
 impl Session {
     /// `seq`: the number of the `joined`, which is never replayed.
-    pub(super) fn new(secret: Secret, seq: u64) -> Self {
-        Self { secret, replay: VecDeque::new(), bytes: 0, dropped: seq }
+    pub(super) fn new(secret: Secret, yields: bool, seq: u64) -> Self {
+        Self { secret, yields, replay: VecDeque::new(), bytes: 0, dropped: seq }
     }
 
     /// Bytes kept.

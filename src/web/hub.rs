@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::socketio::Sessions;
 use crate::clock;
 use crate::config::Limits;
 use crate::signaling::{Command, Delivery, Hub, HubLimits, LinkId, Output, PeerId, Stats};
@@ -49,7 +48,6 @@ struct Shared {
     closing: AtomicBool,
     clients: Mutex<HashMap<IpAddr, Held>>,
     connections: AtomicUsize,
-    sessions: Sessions,
     queue_bytes: usize,
     limits: Limits,
 }
@@ -111,7 +109,6 @@ impl HubHandle {
                 closing: AtomicBool::new(false),
                 clients: Mutex::new(HashMap::new()),
                 connections: AtomicUsize::new(0),
-                sessions: Sessions::default(),
                 queue_bytes: limits.message_bytes.saturating_mul(CLIENT_QUEUE_MESSAGES).max(1 << 20),
                 limits: limits.clone(),
             }),
@@ -144,10 +141,6 @@ impl HubHandle {
     /// True once the server stops.
     pub(super) fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn sessions(&self) -> &Sessions {
-        &self.shared.sessions
     }
 
     pub(super) fn limits(&self) -> &Limits {

@@ -111,7 +111,7 @@ impl Native {
             name: permit.name.or_else(|| name.map(str::to_owned)),
             instance: instance.map(str::to_owned),
             alias: None,
-            session: Some(SessionRequest { secret: Secret::random(services), resume }),
+            session: Some(SessionRequest { secret: Secret::random(services), resume, yields: false }),
         };
         self.state = State::Joining { room: room.to_owned() };
         self.command(Command::Join(Box::new(join)));
@@ -170,7 +170,7 @@ impl Native {
             Event::PeerBack(peer) => self.say(seq, &ServerMessage::PeerBack { peer: &peer }),
             Event::PeerLeft { peer, reason } => self.say(seq, &ServerMessage::PeerLeft { peer: &peer, reason }),
             Event::Message { from, kind, body } => {
-                self.say(seq, &ServerMessage::carried(&from, kind, body.as_deref()));
+                self.say(seq, &ServerMessage::carried(&from, kind, body.as_ref()));
             }
             Event::Complaint(fault) => self.say(seq, &ServerMessage::error(fault, false)),
             Event::Closing => {
