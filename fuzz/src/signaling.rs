@@ -8,8 +8,8 @@ use relais::signaling::dialect::native::Native;
 use relais::signaling::dialect::socketio::limits::CONNECT_TIMEOUT;
 use relais::signaling::dialect::socketio::packet::{EnginePacket, Packet};
 use relais::signaling::dialect::socketio::{self, Frame, Pages, Session, Signal, Sockets, Terms, Timing};
-use relais::signaling::dialect::{self, Dialect, Ice, Permit, Services};
-use relais::signaling::{Fault, Hub, HubLimits, LinkId, Output, PeerId, Random, Role};
+use relais::signaling::dialect::{self, Dialect, Ice, Invitation, Permit, Services};
+use relais::signaling::{Fault, Hub, HubLimits, Invite, LinkId, Output, Pass, PeerId, Random, Role};
 use relais::time::Mono;
 
 use super::Steps;
@@ -36,14 +36,22 @@ impl Services for Desk {
     fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
         match token {
             Some("no") => Err(Fault::TokenInvalid),
-            Some(room) => Ok(Permit { room: Some(room.to_owned()), role: Role::Member, name: None }),
-            None => Ok(Permit { room: None, role: Role::Host, name: None }),
+            Some("late") => Err(Fault::TokenExpired),
+            Some(room) => {
+                let pass = Pass { token: Some(room.into()), expires: Some(60) };
+                Ok(Permit { room: Some(room.to_owned()), role: Role::Member, name: None, pass })
+            }
+            None => Ok(Permit { room: None, role: Role::Host, name: None, pass: Pass::default() }),
         }
     }
 
     fn ice(&self, peer: &PeerId) -> Result<Ice, Fault> {
         let json = serde_json::value::to_raw_value(&peer.as_str()).expect("text");
         Ok(Ice { json: json.into(), ttl: 600 })
+    }
+
+    fn invite(&self, room: &str, _: &Invite, until: Option<u64>) -> Result<Invitation, Fault> {
+        Ok(Invitation { token: room.to_owned(), expires_at: until.unwrap_or(60) })
     }
 }
 
@@ -97,6 +105,7 @@ fn settle(hub: &mut Hub, now: Mono, clients: &mut [(Native, bool)], desk: &Desk)
                     dialect::Output::Command(command) => {
                         hub.handle_command(now, LinkId { connection: number as u64, slot: 0 }, command);
                     }
+                    dialect::Output::Ping => {}
                     dialect::Output::Close(code) => {
                         assert!(code >= 1000);
                         *closed = true;
@@ -131,7 +140,13 @@ pub fn socketio_packet(data: &[u8]) {
     let desk = Desk::default();
     let mut now = Mono(0);
     let transport = if steps.byte() & 1 == 0 { socketio::Transport::Polling } else { socketio::Transport::WebSocket };
-    let terms = Terms { timing: Timing::default(), max_payload: MAX_PAYLOAD, packets_per_second: 100 };
+    let terms = Terms {
+        timing: Timing::default(),
+        max_payload: MAX_PAYLOAD,
+        packets_per_second: 100,
+        bytes_per_second: 100_000,
+        bytes_burst: 100_000,
+    };
     let sockets = Sockets::new(now, CONNECT_TIMEOUT, MAX_PAYLOAD, Pages::new(None));
     let mut session = Session::new(now, "sid", transport, &terms, sockets);
     let mut hub = Hub::new(HubLimits { rooms: 2, ..HubLimits::default() });

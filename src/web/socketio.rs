@@ -81,6 +81,8 @@ pub fn pages(web: Arc<Web>) -> Arc<Mount<Pages>> {
         timing: Timing::default(),
         max_payload: limits.message_bytes,
         packets_per_second: limits.messages_per_second,
+        bytes_per_second: limits.bytes_per_second,
+        bytes_burst: limits.bytes_burst(),
     };
     Mount::new(web, terms, move |now, token| {
         Sockets::new(now, CONNECT_TIMEOUT, terms.max_payload, socketio::Pages::new(token))

@@ -33,6 +33,8 @@ const TERMS: Terms = Terms {
     },
     max_payload: 1_000_000,
     packets_per_second: 100,
+    bytes_per_second: 1_000_000,
+    bytes_burst: 4_000_000,
 };
 
 /// Where the applications listen.

@@ -22,7 +22,7 @@ type Case = (&'static str, &'static str, fn(World) -> Pin<Box<dyn Future<Output 
 /// Runs every case of a table at once, each with a connection of its own, and names those that fail.
 async fn run(world: &World, cases: &[Case]) {
     let started: Vec<_> =
-        cases.iter().map(|(name, section, case)| (*name, *section, tokio::spawn(case(world.clone())))).collect();
+        cases.iter().map(|(name, section, case)| (*name, *section, tokio::spawn(case(*world)))).collect();
     let mut failed = Vec::new();
     for (name, section, task) in started {
         if let Err(error) = task.await {

@@ -8,7 +8,7 @@ impl Hub {
     pub(super) fn make_room(&mut self, key: &RoomKey) -> bool {
         let (RoomKey::Call(_), Some(room)) = (key, self.rooms.get(key)) else { return false };
         let yields = |id: &&PeerId| {
-            let session = |peer: &Peer| peer.link.is_none() && peer.session.as_ref().is_some_and(|kept| kept.yields);
+            let session = |peer: &Peer| peer.link.is_none() && peer.session.as_ref().is_some_and(|kept| kept.unaware);
             self.peers.get(*id).is_some_and(session)
         };
         let Some(id) = room.members.values().find(yields).cloned() else { return false };
@@ -19,6 +19,7 @@ impl Hub {
     /// Takes up a session as it stands. One that missed more than is kept is over. Who has the session already is told
     /// once more where it is.
     pub(super) fn resume(&mut self, link: LinkId, resume: &Resume) {
+        self.withdraw(link);
         let known = self.sessions.get(&resume.secret).and_then(|id| self.peers.get(id));
         let found = known.map(|peer| {
             let reaches = |seq: &u64| {

@@ -59,8 +59,16 @@ impl<P: Protocol> Task<P> {
         Self { socket: Some(socket), ..self }
     }
 
-    /// Runs until the session is over.
-    pub(super) async fn run(mut self) {
+    /// Runs until the session is over, or what waits for it is needed by others.
+    pub(super) async fn run(self) {
+        let cut = self.port.cut();
+        tokio::select! {
+            () = self.serve() => {}
+            () = cut => {}
+        }
+    }
+
+    async fn serve(mut self) {
         while !self.drain().await {
             let happening = self.wait().await;
             self.handle(happening);

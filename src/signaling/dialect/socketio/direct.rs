@@ -124,7 +124,9 @@ impl Direct {
             name: permit.name,
             instance: None,
             alias: None,
-            session: Some(SessionRequest { secret: self.pid.secret(MAIN, EPOCH), resume: None, yields: false }),
+            pass: permit.pass,
+            refused: None,
+            session: Some(SessionRequest { secret: self.pid.secret(MAIN, EPOCH), resume: None, unaware: true }),
         };
         // The hub's answer makes the connection complete.
         vec![Action::Command(Command::Join(Box::new(join)))]

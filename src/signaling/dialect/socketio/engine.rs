@@ -72,6 +72,7 @@ pub struct Engine {
     max_payload: usize,
     timing: Timing,
     rate: Rate,
+    bytes: Rate,
     heartbeat: Heartbeat,
     broken: bool,
     closed: bool,
@@ -104,6 +105,7 @@ impl Engine {
             max_payload,
             timing,
             rate: Rate::new(terms.packets_per_second, now),
+            bytes: Rate::with_burst(terms.bytes_per_second, terms.bytes_burst, now),
             heartbeat: Heartbeat::PingAt(now + timing.ping_interval),
             broken: false,
             closed: false,
@@ -274,6 +276,9 @@ impl Engine {
 
     fn handle_packet(&mut self, now: Mono, packet: EnginePacket) {
         self.handle_control(now);
+        if !self.broken && !self.bytes.take_many(packet.size() as u64, now) {
+            self.break_off(Fault::TooFast);
+        }
         if self.broken || self.closed {
             return;
         }

@@ -175,7 +175,9 @@ impl Rooms {
             name: permit.name.clone().or_else(|| name.map(str::to_owned)),
             instance: None,
             alias: None,
-            session: Some(SessionRequest { secret, resume: None, yields: true }),
+            pass: permit.pass.clone(),
+            refused: None,
+            session: Some(SessionRequest { secret, resume: None, unaware: true }),
         };
         self.state = State::Joining { room: room.into_owned() };
         self.join_ack = ack;

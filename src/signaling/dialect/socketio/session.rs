@@ -30,6 +30,9 @@ pub struct Terms {
     /// Bytes of one payload or message.
     pub max_payload: usize,
     pub packets_per_second: u32,
+    /// What the client sends, with a burst of so many at once.
+    pub bytes_per_second: u64,
+    pub bytes_burst: u64,
 }
 
 /// What Engine.IO carries: a row of text and binary messages each way.

@@ -9,7 +9,13 @@ fn at(seconds: u64) -> Mono {
 }
 
 fn engine(transport: Transport) -> Engine {
-    let terms = Terms { timing: Timing::default(), max_payload: 1000, packets_per_second: 20 };
+    let terms = Terms {
+        timing: Timing::default(),
+        max_payload: 1000,
+        packets_per_second: 20,
+        bytes_per_second: 2000,
+        bytes_burst: 2000,
+    };
     Engine::new(START, "sid", transport, &terms)
 }
 
@@ -158,6 +164,11 @@ fn every_packet_counts_against_the_rate() {
     assert_eq!(signals(&mut patient), []);
     (0..30).for_each(|_| patient.handle_control(at(9)));
     assert_eq!(signals(&mut patient), [Signal::Broken(Fault::TooFast)]);
+    let mut large = polled();
+    for _ in 0..3 {
+        large.handle_payload(at(1), &format!("4{}", "x".repeat(700))).expect("well formed");
+    }
+    assert_eq!(signals(&mut large).last(), Some(&Signal::Broken(Fault::TooFast)));
 }
 
 #[test]

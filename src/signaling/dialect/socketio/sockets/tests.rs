@@ -3,7 +3,7 @@ use super::super::limits::CONNECT_TIMEOUT;
 use super::super::{Frame, Output, Pages, Session, Signal, Terms, Timing, Transport};
 use super::*;
 use crate::signaling::{
-    Command, Event, Hub, HubLimits, Join, Kind, LinkId, Output as HubOutput, PeerId, Role, RoomKey, To,
+    Command, Event, Hub, HubLimits, Join, Kind, LinkId, Output as HubOutput, Pass, PeerId, Role, RoomKey, To,
 };
 
 const NOW: Mono = Mono(0);
@@ -17,7 +17,13 @@ struct World {
 }
 
 fn session() -> Session<Sockets<Pages>> {
-    let terms = Terms { timing: Timing::default(), max_payload: 1000, packets_per_second: 20 };
+    let terms = Terms {
+        timing: Timing::default(),
+        max_payload: 1000,
+        packets_per_second: 20,
+        bytes_per_second: 2000,
+        bytes_burst: 2000,
+    };
     let sockets = Sockets::new(NOW, CONNECT_TIMEOUT, terms.max_payload, Pages::new(None));
     Session::new(NOW, "sid", Transport::WebSocket, &terms, sockets)
 }
@@ -49,6 +55,8 @@ impl World {
             name: None,
             instance: None,
             alias: None,
+            pass: Pass::default(),
+            refused: None,
             session: None,
         };
         let body = Some(super::super::super::testing::json(&number.to_string()));
