@@ -1,4 +1,4 @@
-//! WebSocket connections: native on `/api/ws`, Engine.IO on `/socket.io/`, live on any other path.
+//! WebSocket connections: native on `/api/ws`, live on any other path; and the handshake of all.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::desk::{Desk, host, query, text};
 use super::hub::{Port, sleep};
-use super::{Connection, Web, polling, socketio};
+use super::{Connection, Web};
 use crate::clock;
 use crate::signaling::dialect::live::Live;
 use crate::signaling::dialect::native::Native;
@@ -50,7 +50,8 @@ const READ_BUFFER: usize = 4 * 1024;
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Answers a WebSocket upgrade: checks origin and limits, replies 101 and spawns the connection's task; a request
-/// that is no valid upgrade gets 400 or 426. `routes.rs` calls this for every request with `Upgrade: websocket`.
+/// that is no valid upgrade gets 400 or 426. `routes.rs` calls this for every request with `Upgrade: websocket` that is
+/// not Engine.IO's.
 pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request<Body>) -> Response<Body> {
     let accept = match accept_key(&request) {
         Ok(accept) => accept,
@@ -60,15 +61,11 @@ pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request
     if let Err(error) = web.check_origin(&connection, origin, host(&request)) {
         return refuse(StatusCode::FORBIDDEN, &error.to_string());
     }
-    let is_socketio = matches!(request.uri().path(), "/socket.io" | "/socket.io/");
-    let started = if is_socketio {
-        socketio::start_websocket(&web, connection, &mut request).map_err(|error| polling::bad_request(&error))
-    } else if start(&web, connection, &mut request) {
-        Ok(())
+    if start(&web, connection, &mut request) {
+        switching(&accept)
     } else {
-        Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections"))
-    };
-    started.map_or_else(|refusal| refusal, |()| switching(&accept))
+        refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections")
+    }
 }
 
 /// Starts the task of a native or live connection; false when there is no place for one more.
@@ -310,7 +307,7 @@ fn is_close_frame(bytes: &[u8]) -> bool {
 }
 
 /// Checks the handshake (RFC 6455 section 4.2.1) and gives the answer to the client's key.
-fn accept_key(request: &Request<Body>) -> Result<String, Box<Response<Body>>> {
+pub(super) fn accept_key(request: &Request<Body>) -> Result<String, Box<Response<Body>>> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, header::CONNECTION, "upgrade") {
         return Err(Box::new(refuse(StatusCode::BAD_REQUEST, "this is no WebSocket handshake")));
@@ -333,7 +330,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
 }
 
-fn switching(accept: &str) -> Response<Body> {
+pub(super) fn switching(accept: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
