@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::queue::{self, queue};
 use super::socketio::Sessions;
 use crate::clock;
 use crate::config::Limits;
@@ -63,28 +64,11 @@ struct Held {
 }
 
 enum Input {
-    Open { connection: u64, queue: Queue },
+    Open { connection: u64, queue: queue::Sender },
     Command { link: LinkId, command: Command },
     Close { connection: u64 },
     Stats(oneshot::Sender<Stats>),
     Shutdown(oneshot::Sender<()>),
-}
-
-/// The hub's end of a client's queue.
-struct Queue {
-    deliveries: mpsc::Sender<(LinkId, Delivery)>,
-    bytes: Arc<AtomicUsize>,
-    max_bytes: usize,
-}
-
-impl Queue {
-    fn push(&self, link: LinkId, delivery: Delivery) -> bool {
-        let size = delivery.event.size();
-        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > self.max_bytes {
-            return false;
-        }
-        self.deliveries.try_send((link, delivery)).is_ok()
-    }
 }
 
 impl HubHandle {
@@ -181,11 +165,9 @@ impl HubHandle {
     /// Opens a connection to the hub. `None` when the hub has stopped.
     pub(super) async fn open(&self, place: Place) -> Option<Port> {
         let connection = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
-        let (sender, deliveries) = mpsc::channel(CLIENT_QUEUE);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let queue = Queue { deliveries: sender, bytes: bytes.clone(), max_bytes: self.shared.queue_bytes };
+        let (queue, deliveries) = queue(CLIENT_QUEUE, self.shared.queue_bytes);
         self.shared.inputs.send(Input::Open { connection, queue }).await.ok()?;
-        Some(Port { place, connection, deliveries, bytes })
+        Some(Port { place, connection, deliveries })
     }
 }
 
@@ -219,8 +201,7 @@ impl Drop for Place {
 pub(super) struct Port {
     place: Place,
     connection: u64,
-    deliveries: mpsc::Receiver<(LinkId, Delivery)>,
-    bytes: Arc<AtomicUsize>,
+    deliveries: queue::Receiver,
 }
 
 impl Port {
@@ -233,15 +214,13 @@ impl Port {
     /// The next delivery and the slot it is for. `None`: the hub has let go of this connection, because it reads too
     /// slowly or because the server stops ([`HubHandle::is_closing`]).
     pub(super) async fn receive(&mut self) -> Option<(u8, Delivery)> {
-        let (link, delivery) = self.deliveries.recv().await?;
-        self.bytes.fetch_sub(delivery.event.size(), Ordering::Relaxed);
+        let (link, delivery) = self.deliveries.receive().await?;
         Some((link.slot, delivery))
     }
 
     /// The same without waiting.
     pub(super) fn try_receive(&mut self) -> Option<(u8, Delivery)> {
-        let (link, delivery) = self.deliveries.try_recv().ok()?;
-        self.bytes.fetch_sub(delivery.event.size(), Ordering::Relaxed);
+        let (link, delivery) = self.deliveries.try_receive()?;
         Some((link.slot, delivery))
     }
 
@@ -259,7 +238,7 @@ impl Port {
 
 struct Task {
     hub: Hub,
-    queues: HashMap<u64, Queue>,
+    queues: HashMap<u64, queue::Sender>,
     gone: Box<dyn FnMut(&PeerId) + Send>,
 }
 

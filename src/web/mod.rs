@@ -8,6 +8,7 @@ pub mod host;
 pub mod hub;
 pub mod ice;
 pub mod polling;
+mod queue;
 pub mod routes;
 mod socketio;
 pub mod tls;
