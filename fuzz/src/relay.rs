@@ -32,6 +32,7 @@ fn shared(deny: bool) -> Arc<Shared> {
         deny_peers: if deny { vec![block("8.0.0.0", 8), block("2000::", 3)] } else { Vec::new() },
         permissions: PERMISSIONS,
         channels: 8,
+        tcp_connections: 4,
         legacy_channels: true,
         strict_family: false,
         strict_expiry: false,

@@ -262,6 +262,7 @@ fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
         deny_peers: config.deny_peers.clone(),
         permissions: config.limits.permissions,
         channels: config.limits.channels,
+        tcp_connections: if config.tcp_relay { config.limits.tcp_connections } else { 0 },
         legacy_channels: config.legacy_channels,
         strict_family: config.strict_family,
         strict_expiry: config.strict_expiry,

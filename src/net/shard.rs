@@ -243,6 +243,8 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
+                    // No client over UDP has a TCP allocation.
+                    Output::Tcp(_) => {}
                     Output::Event(event) => forward::log(&event),
                 }
             }

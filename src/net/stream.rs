@@ -361,6 +361,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
+                    Output::Tcp(_) => {}
                     Output::Event(event) => forward::log(&event),
                 }
             }

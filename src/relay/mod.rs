@@ -25,6 +25,7 @@ mod response;
 pub mod settings;
 pub mod stun;
 mod table;
+pub mod tcp;
 pub mod types;
 
 use std::collections::VecDeque;
@@ -48,6 +49,7 @@ pub use event::{
 };
 pub use icmp::IcmpError;
 pub use settings::{Limits, Settings};
+pub use tcp::TcpOutput;
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
 
 /// Replies and notes queued between two drains; further ones are dropped. Lifecycle outputs are always kept: there are
@@ -86,6 +88,8 @@ pub struct Relay {
     budget: Budget,
     seed: u64,
     rng: Rng,
+    /// A ConnectionBind that waits for the shell (RFC 6062 section 5.4).
+    binding: Option<Box<tcp::Binding>>,
 }
 
 /// An authenticated request on its way through its procedure.
@@ -102,7 +106,7 @@ impl Relay {
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
         let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
-        Self { shared, table, outputs, budget, seed, rng: Rng { state: seed } }
+        Self { shared, table, outputs, budget, seed, rng: Rng { state: seed }, binding: None }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -137,9 +141,15 @@ impl Relay {
             (Class::Indication, method::SEND) => return self.send_indication(now, tuple, &message),
             (Class::Indication, _) => self.note_dropped(DropReason::Indication),
             (Class::Request, method::BINDING) => self.binding(now, tuple, &message),
-            (Class::Request, method::ALLOCATE | method::REFRESH | method::CREATE_PERMISSION | method::CHANNEL_BIND) => {
-                self.request(now, tuple, &message)
-            }
+            (
+                Class::Request,
+                method::ALLOCATE
+                | method::REFRESH
+                | method::CREATE_PERMISSION
+                | method::CHANNEL_BIND
+                | method::CONNECT
+                | method::CONNECTION_BIND,
+            ) => self.request(now, tuple, &message),
             // RFC 8489 section 6.3: methods we do not know, and responses, get no answer.
             (Class::Request | Class::Success | Class::Error, _) => self.note_dropped(DropReason::Malformed),
         }
@@ -167,6 +177,8 @@ impl Relay {
             method::ALLOCATE => self.allocate(&exchange),
             method::REFRESH => self.refresh(&exchange).map(Some),
             method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
+            method::CONNECT => self.connect(&exchange).map(|()| None),
+            method::CONNECTION_BIND => self.connection_bind(&exchange).map(|()| None),
             _ => self.channel_bind(&exchange).map(Some),
         });
         let software = &shared.settings.software;
@@ -277,6 +289,7 @@ impl Relay {
                 self.end_family(slot, family, EndReason::Expired);
             }
         }
+        self.expire_links(now, slot);
     }
 
     /// When `handle_timeout` is next due; `None` while nothing can expire.

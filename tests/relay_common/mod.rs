@@ -56,6 +56,7 @@ pub fn settings() -> Settings {
         deny_peers: Vec::new(),
         permissions: 16,
         channels: 8,
+        tcp_connections: 4,
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,

@@ -22,6 +22,7 @@ fn grants(per_subject: usize) -> Arc<Grants> {
         deny_peers: Vec::new(),
         permissions: 1,
         channels: 1,
+        tcp_connections: 4,
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
