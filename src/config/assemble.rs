@@ -120,11 +120,7 @@ impl<'a> Reader<'a> {
             permissions: self.one("permissions", default.permissions, parse::number_within(1, 65535)),
             // RFC 8656 section 12 has no more numbers than that.
             channels: self.one("channels", default.channels, parse::number_within(1, 0x4000)),
-            tcp_connections: self.one(
-                "tcp_connections",
-                default.tcp_connections,
-                parse::number_within(1, 65535),
-            ),
+            tcp_connections: self.one("tcp_connections", default.tcp_connections, parse::number_within(1, 65535)),
             tcp_connections_total: self.one(
                 "tcp_connections_total",
                 default.tcp_connections_total,

@@ -137,10 +137,9 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("turn", "deny_peer", Kind::List, "CIDR")
         .help("none", "Never relay to these peers; wins over --allow-peer"),
-    Key::new("turn", "tcp_relay", Kind::One, "on|off").choices(&["on", "off"]).help(
-        "on",
-        "Relay TCP connections too (RFC 6062); ports below 1024 only of peers in --allow-peer",
-    ),
+    Key::new("turn", "tcp_relay", Kind::One, "on|off")
+        .choices(&["on", "off"])
+        .help("on", "Relay TCP connections too (RFC 6062); ports below 1024 only of peers in --allow-peer"),
     Key::new("turn", "credential_ttl", Kind::One, "TIME")
         .without_flag()
         .help("24h", "Lifetime of the credentials given to pages"),

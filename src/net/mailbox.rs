@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::task::AtomicWaker;
 
 use super::sys::WakeUp;
+use super::tcp::News;
 use crate::relay::RelayId;
 
 /// Packets waiting in one mailbox; more are dropped and counted. A turn takes all of them, so this many is a burst.
@@ -19,6 +20,8 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) enum Order {
     /// End the allocations of this subject.
     Revoke(Arc<str>),
+    /// What became of a link of a TCP allocation.
+    Link(News),
     /// End every allocation and stop.
     Stop,
 }

@@ -15,6 +15,7 @@ mod revocations;
 mod shard;
 mod stream;
 mod sys;
+mod tcp;
 mod udp;
 mod worker;
 
@@ -61,6 +62,7 @@ struct Shared {
     relay: Arc<relay::Shared>,
     grants: Arc<Grants>,
     directory: Arc<Directory>,
+    tcp: Arc<tcp::Registry>,
     workers: Workers,
     /// The kernel cuts large sends into datagrams.
     gso: bool,
@@ -111,6 +113,7 @@ impl Net {
             relay,
             workers: Workers::new(Arc::clone(&directory), gso),
             directory,
+            tcp: Arc::new(tcp::Registry::new(config.limits.tcp_connections_total)),
             gso,
             udp_addresses,
             shard_mailboxes: bells.map_err(failed)?.into_iter().map(|bell| Arc::new(Mailbox::new(bell))).collect(),

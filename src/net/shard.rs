@@ -227,6 +227,8 @@ impl Shard {
                 self.drain(now);
                 false
             }
+            // No client over UDP has a TCP allocation.
+            Order::Link(_) => false,
             Order::Stop => true,
         }
     }

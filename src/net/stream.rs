@@ -4,6 +4,8 @@
 //! its timer), with bounded work per turn. Buffers belong to a worker borrowed for the turn, so that an idle connection
 //! holds no more than its own state.
 
+mod tcp;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use tokio::time::{Instant, Sleep};
 use super::backlog::{Backlog, Cut};
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
+use super::tcp::{Joined, Owner, join};
 use super::udp::{Payload, Region};
 use super::worker::{Out, Worker};
 use super::{Shared, addresses, forward, sys};
@@ -45,10 +48,10 @@ const KEPT_PARTIAL: usize = 2_048;
 /// Serves STUN/TURN on `stream` until either side ends it.
 pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, tuple: FiveTuple, first: &[u8])
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mailbox = Arc::new(Mailbox::new(Bell::Task(futures_util::task::AtomicWaker::new())));
-    let Some(_registration) = shared.register(&mailbox) else { return };
+    let Some(registration) = shared.register(&mailbox) else { return };
     let now = clock::now();
     let mut client = Client {
         relay: Relay::new(Arc::clone(&shared.relay), addresses::random_seed()),
@@ -66,10 +69,20 @@ where
         closing: None,
         opening: VecDeque::new(),
         released: Vec::new(),
+        tcp: None,
+        joined: None,
+        again: false,
         shut: false,
         discarded: 0,
     };
     poll_fn(|cx| client.poll(cx)).await;
+    if let Some(joined) = client.joined.take() {
+        // From here on its owner's orders count.
+        drop(registration);
+        client.mailbox.close();
+        let (shared, first) = (Arc::clone(&client.shared), std::mem::take(&mut client.partial));
+        join(&shared, &mut client.stream, first, *joined).await;
+    }
 }
 
 struct Client<S> {
@@ -93,6 +106,12 @@ struct Client<S> {
     opening: VecDeque<OpenRelay>,
     /// Closed after the next flush: queued packets still name their numbers.
     released: Vec<RelayId>,
+    /// The TCP allocation, if that is what the client has.
+    tcp: Option<Box<Owner>>,
+    /// The client's ConnectionBind has succeeded: once what is owed is written, the connection is the peer's.
+    joined: Option<Box<Joined>>,
+    /// Something has begun that wants to be looked at in another turn.
+    again: bool,
     /// Our side of the stream is shut down.
     shut: bool,
     discarded: usize,
@@ -105,7 +124,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                forward::log(&event);
+                forward::log(&self.account(event));
             }
         }
     }
@@ -125,11 +144,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         self.take_mail(now, worker);
         let mut more = false;
-        if self.closing.is_none() {
+        if self.closing.is_none() && self.joined.is_none() {
             more |= self.read(cx, now, worker);
         }
         if self.closing.is_none() {
             more |= self.receive_peers(cx, now, worker);
+            more |= self.poll_tcp(cx, now, &mut worker.out);
         }
         self.tick(now, &mut worker.out);
         self.release();
@@ -137,13 +157,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let written = self.backlog.write(cx, &mut self.stream, &mut worker.out.frames, &mut worker.gather, now.mono);
         if let Err(error) = written {
             tracing::debug!(client = %self.tuple.client, %error, "stream client lost");
+            self.joined = None;
             return Poll::Ready(());
         }
         self.shared.stream_counters.stream_backlog.add(std::mem::take(&mut self.backlog.dropped));
         if self.closing.is_some() && self.backlog.is_empty() {
             return self.shut_down(cx, now, &mut worker.input);
         }
-        if more {
+        if self.joined.is_some() && self.backlog.is_empty() {
+            return Poll::Ready(());
+        }
+        if more || std::mem::take(&mut self.again) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -204,6 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         for order in orders {
             match order {
                 Order::Revoke(subject) => self.relay.revoke(now, &subject),
+                Order::Link(news) => self.hear(news),
                 Order::Stop => self.close(now, &mut worker.out),
             }
             self.drain(now, &mut worker.out);
@@ -264,6 +289,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             };
             self.handle_client(now, input, start, frame, out);
             start += advance;
+            if self.joined.is_some() {
+                // What follows is the peer's.
+                break;
+            }
             if out.forwarder.queue.is_full() {
                 self.flush(input, out);
             }
@@ -348,6 +377,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn close(&mut self, now: Now, out: &mut Out) {
         if self.closing.is_none() {
             self.closing = Some(now.mono + LINGER);
+            self.joined = None;
             self.relay.close(now);
             self.drain(now, out);
         }
@@ -361,8 +391,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
-                    Output::Tcp(_) => {}
-                    Output::Event(event) => forward::log(&event),
+                    Output::Tcp(output) => self.obey_tcp(now, output),
+                    Output::Event(event) => forward::log(&self.account(event)),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -372,6 +402,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
+        if open.tcp {
+            return self.open_tcp(now, open);
+        }
         let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let socket = sys::watch_input(granted.socket).map_err(|error| {
@@ -394,6 +427,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn release(&mut self) {
         for id in self.released.drain(..) {
             self.sockets.remove(id);
+            if self.tcp.as_mut().is_some_and(|tcp| tcp.close_relay(id)) {
+                self.tcp = None;
+            }
         }
     }
 }

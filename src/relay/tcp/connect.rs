@@ -47,8 +47,7 @@ impl Relay {
             return Err(ErrorCode::InsufficientCapacity.into());
         }
         // 6. The shell connects, and has its time for it.
-        let stage =
-            Stage::Connecting { until: exchange.now.mono + CONNECT, request: Box::new(Waiting::new(exchange)) };
+        let stage = Stage::Connecting { until: exchange.now.mono + CONNECT, request: Box::new(Waiting::new(exchange)) };
         let link = LinkId { relay, number: links.add(peer, stage) };
         self.reschedule(slot);
         self.push(Output::Tcp(TcpOutput::Connect { link, peer, route }));
