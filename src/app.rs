@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::{Access, Config};
 use crate::credentials::token::Tokens;
 use crate::net::{self, Net, Setup};
+use crate::signaling::Notice;
 use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::access_mode;
@@ -175,8 +176,10 @@ async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>)
 /// The hub, which ends the allocations of everyone who leaves a room for good (DESIGN section 5).
 fn start_hub(config: &Config, net: Net) -> HubHandle {
     let ttl = config.credential_ttl.as_secs();
-    HubHandle::start(&config.limits, config.resume, move |peer| {
-        net.revoke(&format!("p.{peer}"), clock::now().unix + ttl);
+    HubHandle::start(&config.limits, config.resume, move |notice| {
+        if let Notice::Left { room, peer, has_credentials: true, .. } = notice {
+            net.revoke_of_room(&format!("p.{peer}"), clock::now().unix + ttl, &room.to_string());
+        }
     })
 }
 

@@ -19,11 +19,27 @@ const MAX_BYTES: usize = 4 << 20;
 #[derive(Clone, Debug)]
 pub(super) enum Order {
     /// End the allocations of this subject.
-    Revoke(Arc<str>),
+    Revoke(Arc<Revocation>),
     /// What became of a link of a TCP allocation.
     Link(News),
     /// End every allocation and stop.
     Stop,
+}
+
+/// Whose allocations end.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    pub subject: String,
+    /// The signaling room it was in, for the log; empty where there is none.
+    pub room: String,
+}
+
+impl Revocation {
+    /// What stands with the log lines of the allocations that end by it.
+    pub(super) fn span(&self) -> tracing::Span {
+        let peer = self.subject.strip_prefix("p.").unwrap_or_default();
+        tracing::info_span!("revoked", room = self.room, peer)
+    }
 }
 
 /// A packet that one relayed address sends to another of this process.

@@ -37,7 +37,7 @@ use counters::Counters;
 pub use counters::Totals;
 use grants::Grants;
 use hairpin::Directory;
-use mailbox::{Bell, Mailbox, Order};
+use mailbox::{Bell, Mailbox, Order, Revocation};
 use shard::Shard;
 use sys::WakeUp;
 use worker::Workers;
@@ -160,9 +160,14 @@ impl Net {
 
     /// Ends every allocation of `subject` and refuses new ones until `until` (unix seconds).
     pub fn revoke(&self, subject: &str, until: u64) {
+        self.revoke_of_room(subject, until, "");
+    }
+
+    /// The same for a peer of a room, which the log names with each allocation that ends.
+    pub fn revoke_of_room(&self, subject: &str, until: u64, room: &str) {
         // First the table, then the orders: an allocation granted before the entry is there when the order comes.
         self.shared.grants.revoke(clock::now().unix, subject, until);
-        self.shared.order(&Order::Revoke(subject.into()));
+        self.shared.order(&Order::Revoke(Arc::new(Revocation { subject: subject.into(), room: room.into() })));
     }
 
     /// Live allocations, for the log line at the end and for status.

@@ -4,6 +4,7 @@
 //! its timer), with bounded work per turn. Buffers belong to a worker borrowed for the turn, so that an idle connection
 //! holds no more than its own state.
 
+mod closing;
 mod tcp;
 
 use std::collections::VecDeque;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::backlog::{Backlog, Cut};
 use super::mailbox::{Bell, Mailbox, Order};
@@ -35,8 +36,6 @@ use crate::time::{Mono, Now};
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a closing connection may take to accept what it is still owed.
 const LINGER: Duration = Duration::from_secs(3);
-/// Bytes a client may still send while its connection closes.
-const DISCARD: usize = 1 << 20;
 /// Batches received from one relay socket before the rest of the connection has its turn.
 const RELAY_BATCHES: usize = 4;
 /// Bytes read in one turn from a client without an allocation: a flood of small requests must not hold up the runtime's
@@ -174,47 +173,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.wait(cx, now)
     }
 
-    /// Says goodbye, and reads on until the client has done so too: closing with unread input would make the kernel
-    /// reset the connection, and the last replies with it.
-    fn shut_down(&mut self, cx: &mut Context<'_>, now: Now, scratch: &mut [u8]) -> Poll<()> {
-        if !self.shut && Pin::new(&mut self.stream).poll_shutdown(cx).is_pending() {
-            return self.wait(cx, now);
-        }
-        self.shut = true;
-        while self.discarded < DISCARD {
-            let mut buffer = ReadBuf::new(scratch);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => self.discarded += buffer.filled().len(),
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return self.wait(cx, now),
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Arms the timer for what is due next. Ready when the time to close is over.
-    fn wait(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
-        let idle = (self.relay.allocations() == 0).then(|| self.heard + IDLE);
-        let due = match self.closing {
-            Some(until) => Some(until),
-            None => self.relay.poll_timeout().into_iter().chain(idle).min(),
-        };
-        let Some(due) = due else { return Poll::Pending };
-        if self.closing.is_some_and(|until| until <= now.mono) {
-            return Poll::Ready(());
-        }
-        if due != self.timer_due {
-            self.timer_due = due;
-            self.timer.as_mut().reset(Instant::now() + (due - now.mono));
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            // It is looked at in the next turn; a timer that has fired must be armed again.
-            self.timer_due = Mono(u64::MAX);
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    }
-
     /// Takes packets that other owners handed over, and orders.
     fn take_mail(&mut self, now: Now, worker: &mut Worker) {
         let mut inbox = std::mem::take(&mut worker.inbox);
@@ -226,11 +184,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         worker.inbox = inbox;
         for order in orders {
-            match order {
-                Order::Revoke(subject) => self.relay.revoke(now, &subject),
-                Order::Link(news) => self.hear(news),
-                Order::Stop => self.close(now, &mut worker.out),
-            }
+            let _span = match order {
+                Order::Revoke(revocation) => {
+                    self.relay.revoke(now, &revocation.subject);
+                    Some(revocation.span().entered())
+                }
+                Order::Link(news) => {
+                    self.hear(news);
+                    None
+                }
+                Order::Stop => {
+                    self.close(now, &mut worker.out);
+                    None
+                }
+            };
             self.drain(now, &mut worker.out);
         }
     }
@@ -294,10 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 break;
             }
             if out.forwarder.queue.is_full() {
-                self.flush(input, out);
+                self.flush(now, input, out);
             }
         }
-        self.flush(input, out);
+        self.flush(now, input, out);
         start
     }
 
@@ -342,9 +309,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 Ok(Err(_)) => {
-                    // An error never ends the loop; the next turn reads again.
+                    // An error never ends the loop; it may be an ICMP one, about a packet sent before.
                     batches += 1;
                     self.shared.stream_counters.receive_errors.add(1);
+                    self.receive_errors(now, number, out);
                 }
                 // Not readable after all: poll again, which remembers this task.
                 Err(_) => {}
@@ -352,6 +320,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             arena.reset();
         }
         true
+    }
+
+    /// Tells the client what ICMP said about packets of its own.
+    fn receive_errors(&mut self, now: Now, number: u32, out: &mut Out) {
+        let Some(socket) = self.sockets.get(number) else { return };
+        let id = socket.id;
+        let relay = &mut self.relay;
+        forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+            relay.handle_peer_icmp(now, id, peer, error);
+        });
+        self.drain(now, out);
     }
 
     fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, payload: &[u8], out: &mut Out) {
@@ -417,10 +396,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Sends what is queued, then closes what is to be closed.
-    fn flush(&mut self, input: &[u8], out: &mut Out) {
+    fn flush(&mut self, now: Now, input: &[u8], out: &mut Out) {
         let sockets = &self.sockets;
         let descriptor = |number: u32| sockets.descriptor(number);
         out.forwarder.queue.flush(input, &[], descriptor, &self.shared.stream_counters);
+        while let Some(number) = out.forwarder.queue.take_failed() {
+            self.receive_errors(now, number, out);
+        }
         self.release();
     }
 

@@ -17,6 +17,10 @@ pub struct HubLimits {
     pub direct_sockets: usize,
     /// How long a lost connection may come back.
     pub resume: Duration,
+    /// How long who holds a place that another wants may be silent when asked whether it is alive.
+    pub challenge: Duration,
+    /// Least time between two tellings of the number of viewers.
+    pub viewers_interval: Duration,
     /// Messages kept for one session, in case its connection is lost. A call's start takes some 50.
     pub replay_messages: usize,
     /// Bytes kept for one session.
@@ -36,6 +40,8 @@ impl Default for HubLimits {
             viewers_per_stream: 10_000,
             direct_sockets: 50_000,
             resume: Duration::from_secs(60),
+            challenge: Duration::from_secs(2),
+            viewers_interval: Duration::from_secs(1),
             replay_messages: 256,
             replay_bytes: 1 << 20,
             replay_total_bytes: 256 << 20,

@@ -38,12 +38,13 @@ pub enum AccessError {
 }
 
 impl AccessError {
-    /// Stable machine code: `token-missing`, `token-invalid`, `token-expired`, `origin-refused`.
+    /// Stable machine code: `token-missing`, `token-invalid`, `token-expired`, `token-revoked`, `origin-refused`.
     pub fn code(self) -> &'static str {
         match self {
             Self::TokenMissing => "token-missing",
             Self::Token(TokenError::Invalid) => "token-invalid",
             Self::Token(TokenError::Expired) => "token-expired",
+            Self::Token(TokenError::Revoked) => "token-revoked",
             Self::Origin => "origin-refused",
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::socketio::Sessions;
 use crate::clock;
 use crate::config::Limits;
-use crate::signaling::{Command, Delivery, Hub, HubLimits, LinkId, Output, PeerId, Stats};
+use crate::signaling::{Command, Delivery, Hub, HubLimits, LinkId, Notice, Output, PeerId, PeerInfo, RoomKey, Stats};
 
 /// Commands that wait for the hub; a client whose command finds no place waits.
 const HUB_QUEUE: usize = 4096;
@@ -67,6 +67,10 @@ enum Input {
     Command { link: LinkId, command: Command },
     Close { connection: u64 },
     Stats(oneshot::Sender<Stats>),
+    Peer { peer: PeerId, reply: oneshot::Sender<Option<PeerInfo>> },
+    Kick { peer: PeerId, reply: oneshot::Sender<bool> },
+    CloseRoom { room: RoomKey, reply: oneshot::Sender<bool> },
+    Revoked { token: String },
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -88,11 +92,11 @@ impl Queue {
 }
 
 impl HubHandle {
-    /// Spawns the hub's task. `gone` is called with the id of every native peer that left for good; it must not block.
+    /// Spawns the hub's task. `watch` is called with everything that happens in the rooms; it must not block.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(limits: &Limits, resume: Duration, gone: impl FnMut(&PeerId) + Send + 'static) -> Self {
+    pub fn start(limits: &Limits, resume: Duration, watch: impl FnMut(&Notice) + Send + 'static) -> Self {
         let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
         let hub_limits = HubLimits {
             rooms: limits.rooms,
@@ -102,7 +106,7 @@ impl HubHandle {
             replay_bytes: limits.message_bytes.saturating_add(64 * 1024),
             ..HubLimits::default()
         };
-        let task = Task { hub: Hub::new(hub_limits), queues: HashMap::new(), gone: Box::new(gone) };
+        let task = Task { hub: Hub::new(hub_limits), queues: HashMap::new(), watch: Box::new(watch) };
         tokio::spawn(task.run(receiver));
         Self {
             shared: Arc::new(Shared {
@@ -129,11 +133,34 @@ impl HubHandle {
 
     /// How much is going on in the rooms.
     pub async fn stats(&self) -> Stats {
-        let (reply, stats) = oneshot::channel();
-        if self.shared.inputs.send(Input::Stats(reply)).await.is_err() {
-            return Stats::default();
-        }
-        stats.await.unwrap_or_default()
+        self.ask(Input::Stats).await.unwrap_or_default()
+    }
+
+    /// What is known of a peer; `None` when there is nobody of that id.
+    pub async fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
+        self.ask(|reply| Input::Peer { peer, reply }).await.flatten()
+    }
+
+    /// Removes a peer from its room, as a host of it could. False: there is nobody of that id.
+    pub async fn kick(&self, peer: PeerId) -> bool {
+        self.ask(|reply| Input::Kick { peer, reply }).await.unwrap_or_default()
+    }
+
+    /// Ends a room with everybody in it. False: there is none of that name.
+    pub async fn close_room(&self, room: RoomKey) -> bool {
+        self.ask(|reply| Input::CloseRoom { room, reply }).await.unwrap_or_default()
+    }
+
+    /// The token of this id was revoked: whoever came in by it is shut out (`token-revoked`).
+    pub async fn token_revoked(&self, token: String) {
+        let _ = self.shared.inputs.send(Input::Revoked { token }).await;
+    }
+
+    /// `None`: the hub has stopped.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inputs.send(question(reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// Signaling connections, those in no room included.
@@ -260,7 +287,7 @@ impl Port {
 struct Task {
     hub: Hub,
     queues: HashMap<u64, Queue>,
-    gone: Box<dyn FnMut(&PeerId) + Send>,
+    watch: Box<dyn FnMut(&Notice) + Send>,
 }
 
 impl Task {
@@ -294,6 +321,16 @@ impl Task {
             Input::Stats(reply) => {
                 let _ = reply.send(self.hub.stats());
             }
+            Input::Peer { peer, reply } => {
+                let _ = reply.send(self.hub.peer(&peer));
+            }
+            Input::Kick { peer, reply } => {
+                let _ = reply.send(self.hub.handle_kick(now, &peer));
+            }
+            Input::CloseRoom { room, reply } => {
+                let _ = reply.send(self.hub.handle_close(now, &room));
+            }
+            Input::Revoked { token } => self.hub.handle_revoked(now, &token),
             Input::Shutdown(done) => {
                 self.hub.handle_shutdown();
                 self.drain();
@@ -313,9 +350,23 @@ impl Task {
                         self.let_go(link.connection);
                     }
                 }
-                Output::Gone { peer } => (self.gone)(&peer),
+                Output::Notice(notice) => self.note(&notice),
             }
         }
+    }
+
+    /// Tells the log and whoever watches. Names are the peers' own and stay out of the log.
+    fn note(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Joined { room, peer, role, .. } => {
+                tracing::info!(%room, %peer, role = role.as_str(), "peer joined");
+            }
+            Notice::Left { room, peer, reason, .. } => {
+                tracing::info!(%room, %peer, reason = reason.as_str(), "peer left");
+            }
+            Notice::RoomClosed { room } => tracing::info!(%room, "room closed"),
+        }
+        (self.watch)(notice);
     }
 
     fn let_go(&mut self, connection: u64) {

@@ -112,8 +112,17 @@ pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<
 async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk, waits: Duration) {
     let now = clock::now().mono;
     let rate = Rate::new(port.hub().limits().messages_per_second, now);
-    let mut client =
-        Client { dialect, socket, port, desk, rate, heard: now, ping_at: now + PING_INTERVAL, is_gone: false };
+    let mut client = Client {
+        dialect,
+        socket,
+        port,
+        desk,
+        rate,
+        heard: now,
+        ping_at: now + PING_INTERVAL,
+        is_probed: false,
+        is_gone: false,
+    };
     let code = loop {
         match client.drain().await {
             Ok(None) => {}
@@ -148,6 +157,8 @@ struct Client<D> {
     /// When the client last sent anything.
     heard: Mono,
     ping_at: Mono,
+    /// The hub wants to know whether anything comes from this client.
+    is_probed: bool,
     /// The page was closed or left (close code 1001): nobody will come back for this session. Browsers that end as a
     /// whole let no last message out, but they do send this.
     is_gone: bool,
@@ -159,19 +170,24 @@ struct Over;
 impl<D: Dialect> Client<D> {
     /// Does what the dialect wants. The close code, when it wants to close.
     async fn drain(&mut self) -> Result<Option<u16>, Over> {
-        let mut has_text = false;
+        let mut has_written = false;
         let mut code = None;
         while let Some(output) = self.dialect.poll_output() {
             match output {
                 Output::Text(text) => {
                     self.write(Message::text(text)).await?;
-                    has_text = true;
+                    has_written = true;
                 }
                 Output::Command(command) => self.port.send(0, command).await,
+                Output::Ping => {
+                    self.write(Message::Ping(Bytes::new())).await?;
+                    has_written = true;
+                    self.is_probed = true;
+                }
                 Output::Close(with) => code = Some(with),
             }
         }
-        if has_text {
+        if has_written {
             timeout(WRITE_TIMEOUT, self.socket.flush()).await.map_err(|_| Over)?.map_err(|_| Over)?;
         }
         Ok(code)
@@ -182,7 +198,12 @@ impl<D: Dialect> Client<D> {
         let due = [Some(self.ping_at), Some(self.heard + SILENCE), self.dialect.poll_timeout()];
         let due = due.into_iter().flatten().min().map(|due| due - clock::now().mono);
         tokio::select! {
-            message = self.socket.next() => self.handle_message(message)?,
+            message = self.socket.next() => {
+                self.handle_message(message)?;
+                if std::mem::take(&mut self.is_probed) {
+                    self.port.send(0, Command::Alive).await;
+                }
+            }
             delivery = self.port.receive() => match delivery {
                 Some((_, delivery)) => {
                     self.dialect.handle_delivery(clock::now().mono, delivery, &self.desk);

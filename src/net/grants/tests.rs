@@ -35,6 +35,7 @@ fn grants(per_subject: usize) -> Arc<Grants> {
 fn asked(subject: &str, family: Family) -> OpenRelay {
     let address: SocketAddr = "127.0.0.1:3478".parse().unwrap();
     OpenRelay {
+        tcp: false,
         relay: RelayId { slot: 0, generation: 0, family },
         tuple: FiveTuple { client: address, server: address, transport: Transport::Udp },
         family,

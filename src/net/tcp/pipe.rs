@@ -237,6 +237,3 @@ impl Half {
         false
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,12 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Dialect, MAX_COMPLAINTS, Output, Services, body, parse_fault, present, to_json};
-use crate::signaling::{Body, Command, Delivery, Event, Fault, Join, Kind, PeerId, PeerView, Role, RoomKey, To};
+use crate::signaling::{Alias, Body, Command, Delivery, Event, Fault, Join, Kind, PeerId, PeerView, Role, RoomKey, To};
 use crate::time::Mono;
 
 /// Longest `viewerId`, as JSON.
@@ -36,37 +37,38 @@ pub struct Live {
 enum State {
     Unregistered,
     Streamer(Viewers),
-    Viewer { alias: Body, streamer: Option<PeerId> },
+    Viewer { alias: Alias, streamer: Option<PeerId> },
     Closed,
 }
 
-/// The viewers that a streamer knows; of several with one `viewerId` the newest.
+/// The viewers that a streamer knows. The hub lets no two of them bear one id.
 #[derive(Default)]
 struct Viewers {
-    by_alias: HashMap<Box<str>, PeerId>,
-    aliases: HashMap<PeerId, Body>,
+    by_key: HashMap<Arc<str>, PeerId>,
+    aliases: HashMap<PeerId, Alias>,
 }
 
 impl Viewers {
     fn insert(&mut self, view: &PeerView) -> Option<Body> {
         let alias = view.alias.clone()?;
-        self.by_alias.insert(alias.get().into(), view.peer.clone());
-        self.aliases.insert(view.peer.clone(), alias.clone());
-        Some(alias)
+        let json = alias.json().clone();
+        self.by_key.insert(alias.key().clone(), view.peer.clone());
+        self.aliases.insert(view.peer.clone(), alias);
+        Some(json)
     }
 
-    /// The alias that went with the peer, unless a newer viewer bears it.
     fn remove(&mut self, peer: &PeerId) -> Option<Body> {
         let alias = self.aliases.remove(peer)?;
-        if self.by_alias.get(alias.get()) != Some(peer) {
-            return None;
-        }
-        self.by_alias.remove(alias.get());
-        Some(alias)
+        self.by_key.remove(alias.key());
+        Some(alias.json().clone())
     }
 
-    fn alias(&self, peer: &PeerId) -> Option<&Body> {
-        self.aliases.get(peer).filter(|alias| self.by_alias.get(alias.get()) == Some(peer))
+    fn alias(&self, peer: &PeerId) -> Option<Body> {
+        self.aliases.get(peer).map(|alias| alias.json().clone())
+    }
+
+    fn find(&self, id: &RawValue) -> Option<PeerId> {
+        self.by_key.get(Alias::parse(id)?.key()).cloned()
     }
 }
 
@@ -146,6 +148,8 @@ impl Live {
             name: permit.name,
             instance: None,
             alias: alias.clone(),
+            pass: permit.pass,
+            refused: None,
             session: None,
         };
         self.extras = message.extras || message.stream.is_some();
@@ -162,9 +166,8 @@ impl Live {
         let raw = raw.ok_or(Fault::BadMessage)?;
         let to = match &self.state {
             State::Streamer(viewers) => {
-                let alias = message.viewer_id.ok_or(Fault::BadMessage)?;
-                let peer = viewers.by_alias.get(alias.get()).ok_or(Fault::UnknownPeer)?;
-                To::Peer(peer.clone())
+                let id = message.viewer_id.ok_or(Fault::BadMessage)?;
+                To::Peer(viewers.find(id).ok_or(Fault::UnknownPeer)?)
             }
             // Whatever viewerId it wrote: a viewer speaks for itself only.
             State::Viewer { streamer: Some(streamer), .. } => To::Peer(streamer.clone()),
@@ -192,7 +195,13 @@ impl Live {
             Event::Complaint(fault) => self.complain(fault),
             Event::Closing => return Err(Fault::Shutdown),
             Event::Closed(fault) => return Err(fault),
-            Event::PeerLost(_) | Event::PeerBack(_) | Event::Ice => {}
+            Event::Probe => self.outputs.push_back(Output::Ping),
+            Event::PeerLost(_)
+            | Event::PeerBack(_)
+            | Event::Ice
+            | Event::Lock { .. }
+            | Event::Viewers(_)
+            | Event::Invite { .. } => {}
         }
         Ok(())
     }
@@ -231,11 +240,10 @@ impl Live {
 
     fn carry(&mut self, from: &PeerId, kind: Kind, body: Option<&RawValue>) {
         let (viewer_id, target) = match &self.state {
-            State::Streamer(viewers) => (viewers.alias(from).cloned(), "streamer"),
-            State::Viewer { alias, .. } => (Some(alias.clone()), "viewer"),
+            State::Streamer(viewers) => (viewers.alias(from), "streamer"),
+            State::Viewer { alias, .. } => (Some(alias.json().clone()), "viewer"),
             State::Unregistered | State::Closed => (None, ""),
         };
-        // `None`: a newer viewer bears the alias, and the streamer could not tell the two apart.
         let Some(viewer_id) = viewer_id else { return };
         let viewer_id = &*viewer_id;
         match kind {
@@ -321,17 +329,16 @@ impl Dialect for Live {
     }
 }
 
-/// A viewer's id as it wrote it: a string or a number, kept in its JSON type, since streamers use it as a map key.
-/// A viewer that gives none is called by its peer id.
-fn viewer_alias(raw: Option<&RawValue>, peer: &PeerId) -> Result<Body, Fault> {
+/// A viewer's id as it wrote it. A viewer that gives none is called by its peer id.
+fn viewer_alias(raw: Option<&RawValue>, peer: &PeerId) -> Result<Alias, Fault> {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
-        return serde_json::value::to_raw_value(peer).map(Body::from).map_err(|_| Fault::BadMessage);
+        let own = serde_json::value::to_raw_value(peer).ok();
+        return own.and_then(|own| Alias::parse(&own)).ok_or(Fault::BadMessage);
     };
-    let is_scalar = raw.get().starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
-    if !is_scalar || raw.get().len() > MAX_VIEWER_ID {
+    if raw.get().len() > MAX_VIEWER_ID {
         return Err(Fault::BadMessage);
     }
-    Ok(body(raw))
+    Alias::parse(raw).ok_or(Fault::BadMessage)
 }
 
 fn is_stream_name(text: &str) -> bool {

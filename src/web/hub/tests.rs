@@ -1,5 +1,5 @@
 use super::*;
-use crate::signaling::{Event, Join, Kind, Role, RoomKey, To};
+use crate::signaling::{Event, Join, Kind, Pass, Role, To};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -17,6 +17,8 @@ async fn join(hub: &HubHandle, peer: &str) -> Port {
         name: None,
         instance: None,
         alias: None,
+        pass: Pass::default(),
+        refused: None,
         session: None,
     };
     port.send(0, Command::Join(Box::new(join))).await;

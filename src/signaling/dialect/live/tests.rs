@@ -29,8 +29,9 @@ impl Probe {
             .map(|output| match output {
                 Output::Text(text) => text,
                 Output::Close(code) => format!("close {code}"),
+                Output::Ping => "ping".into(),
                 Output::Command(Command::Join(join)) => {
-                    let alias = join.alias.as_ref().map_or("-", |alias| alias.get()).to_owned();
+                    let alias = join.alias.as_ref().map_or("-", |alias| alias.json().get()).to_owned();
                     format!("join {:?} {:?} {alias}", join.room, join.role)
                 }
                 Output::Command(Command::Send { to: To::Peer(to), body: Some(body), .. }) => {
@@ -50,7 +51,7 @@ fn view(peer: &str, alias: Option<&str>) -> PeerView {
         instance: None,
         polite: false,
         connected: true,
-        alias: alias.map(testing::json),
+        alias: alias.and_then(|alias| Alias::parse(&testing::json(alias))),
     }
 }
 
@@ -63,6 +64,8 @@ fn joined(peers: Vec<PeerView>) -> Event {
         name: None,
         limit: 10,
         resume: std::time::Duration::ZERO,
+        locked: false,
+        viewers: 0,
         peers,
     }))
 }
@@ -86,7 +89,7 @@ fn viewer_ids_keep_their_type() {
         let mut probe = Probe::new(&[&format!(r#"{{"type":"viewer","viewerId":{id}}}"#)]);
         assert_eq!(probe.lines(), [format!(r#"join Stream("from-url") Viewer {alias}"#)]);
     }
-    for id in ["{}", "[1]", "true", &format!("\"{}\"", "x".repeat(200))] {
+    for id in ["{}", "[1]", "true", "1e999", r#""\ud800""#, &format!("\"{}\"", "x".repeat(200))] {
         let mut probe = Probe::new(&[&format!(r#"{{"type":"viewer","viewerId":{id}}}"#)]);
         assert!(probe.lines().is_empty(), "{id}");
     }
@@ -95,22 +98,29 @@ fn viewer_ids_keep_their_type() {
 }
 
 #[test]
-fn of_two_viewers_with_one_id_the_newest_counts() {
+fn a_streamer_names_its_viewers_however_it_writes_them() {
     let mut probe = Probe::new(&[r#"{"type":"streamer","extras":true}"#]);
-    probe.hear(joined(vec![view("old", Some("1"))]));
-    probe.hear(Event::PeerJoined(Box::new(view("new", Some("1")))));
+    probe.hear(joined(vec![view("a", Some("1.0")), view("b", Some(r#""1""#))]));
     probe.lines();
-    probe.say(r#"{"type":"offer","offer":{"o":1},"viewerId":1}"#);
-    assert_eq!(probe.lines(), [r#"to new {"o":1}"#]);
+    for (id, peer) in [("1", "a"), ("10e-1", "a"), (r#""1""#, "b"), (r#""\u0031""#, "b")] {
+        probe.say(&format!(r#"{{"type":"offer","offer":{{"o":1}},"viewerId":{id}}}"#));
+        assert_eq!(probe.lines(), [format!(r#"to {peer} {{"o":1}}"#)]);
+    }
     let answer = |from: &str| Event::Message { from: from.into(), kind: Kind::Answer, body: Some(testing::json("{}")) };
-    probe.hear(answer("old"));
-    assert!(probe.lines().is_empty());
-    probe.hear(answer("new"));
-    assert_eq!(probe.lines(), [r#"{"type":"answer","answer":{},"viewerId":1}"#]);
-    probe.hear(Event::PeerLeft { peer: "old".into(), reason: LeaveReason::Lost });
-    assert_eq!(probe.lines(), [r#"{"type":"viewerCount","count":1}"#]);
-    probe.hear(Event::PeerLeft { peer: "new".into(), reason: LeaveReason::Lost });
-    assert_eq!(probe.lines(), [r#"{"type":"viewerLeft","viewerId":1}"#, r#"{"type":"viewerCount","count":0}"#]);
+    probe.hear(answer("a"));
+    assert_eq!(probe.lines(), [r#"{"type":"answer","answer":{},"viewerId":1.0}"#]);
+    probe.hear(Event::PeerLeft { peer: "a".into(), reason: LeaveReason::Lost });
+    assert_eq!(probe.lines(), [r#"{"type":"viewerLeft","viewerId":1.0}"#, r#"{"type":"viewerCount","count":1}"#]);
+    probe.hear(answer("a"));
+    assert!(probe.lines().is_empty(), "it is gone");
+}
+
+#[test]
+fn who_is_asked_for_a_sign_of_life_is_pinged() {
+    let mut probe = Probe::new(&[r#"{"type":"streamer"}"#]);
+    probe.lines();
+    probe.hear(Event::Probe);
+    assert_eq!(probe.lines(), ["ping"]);
 }
 
 #[test]
