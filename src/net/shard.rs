@@ -242,6 +242,12 @@ impl Shard {
                 self.drain(now);
                 false
             }
+            Order::Report { subject, reply } => {
+                for usage in self.relay.usage(now.mono, subject, reply.capacity()) {
+                    let _ = reply.try_send(usage);
+                }
+                false
+            }
             // No client over UDP has a TCP allocation.
             Order::Link(_) => false,
             Order::Stop => true,
@@ -262,7 +268,7 @@ impl Shard {
                     Output::CloseRelay(id) => self.closing.push(id),
                     // No client over UDP has a TCP allocation.
                     Output::Tcp(_) => {}
-                    Output::Event(event) => forward::log(&event),
+                    Output::Event(event) => self.shared.tell(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };

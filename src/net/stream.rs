@@ -123,7 +123,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                forward::log(&self.account(event));
+                self.shared.tell(&self.account(event));
             }
         }
     }
@@ -191,6 +191,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 }
                 Order::Link(news) => {
                     self.hear(news);
+                    None
+                }
+                Order::Report { subject, reply } => {
+                    for usage in self.usage(now, &subject, reply.capacity()) {
+                        let _ = reply.try_send(usage);
+                    }
                     None
                 }
                 Order::Stop => {
@@ -371,7 +377,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
                     Output::Tcp(output) => self.obey_tcp(now, output),
-                    Output::Event(event) => forward::log(&self.account(event)),
+                    Output::Event(event) => self.shared.tell(&self.account(event)),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -381,6 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
+        self.mailbox.belongs_to(&open.subject);
         if open.tcp {
             return self.open_tcp(now, open);
         }

@@ -55,7 +55,7 @@ pub enum Fault {
     ViewerTaken,
     #[error("the message is too large")]
     TooLarge,
-    #[error("too many messages per second")]
+    #[error("too many messages, or too many bytes, per second")]
     TooFast,
     #[error("this client reads too slowly")]
     SlowReader,

@@ -198,6 +198,12 @@ impl Hub {
         })
     }
 
+    /// The room and the id of whoever is behind `link`.
+    pub fn place_of(&self, link: LinkId) -> Option<(&RoomKey, &PeerId)> {
+        let peer = self.peers.get(self.links.get(&link)?)?;
+        Some((&peer.room, &peer.id))
+    }
+
     fn remove(&mut self, id: &PeerId, reason: LeaveReason) {
         self.remove_with_token(id, reason, None);
     }

@@ -158,6 +158,13 @@ pub enum Command {
     Leave,
 }
 
+impl Command {
+    /// Bytes that it carries.
+    pub fn size(&self) -> usize {
+        if let Self::Send { body: Some(body), .. } = self { body.get().len() } else { 0 }
+    }
+}
+
 /// The access token that a host wants for its room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invite {
@@ -302,6 +309,12 @@ pub enum Notice {
         /// The id of the token that it came by, when a kick barred it and nobody else here came by it: what was given
         /// out for that token ends, too.
         spent: Option<Arc<str>>,
+    },
+    /// A host locked or unlocked the room.
+    Locked {
+        room: RoomKey,
+        by: PeerId,
+        locked: bool,
     },
     /// The last peer left, or a host ended the room.
     RoomClosed {

@@ -82,10 +82,17 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
     tokio::spawn(async move {
         let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
         let Some(port) = hub.open(place).await else { return };
-        if is_native {
-            run(Native::new(clock::now().mono), socket, port, desk, resume).await;
-        } else {
-            run(Live::new(stream, token), socket, port, desk, Duration::ZERO).await;
+        let (cut, now) = (port.cut(), clock::now().mono);
+        let serve = async {
+            if is_native {
+                run(Native::new(now), socket, port, desk, resume).await;
+            } else {
+                run(Live::new(now, stream, token), socket, port, desk, Duration::ZERO).await;
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            () = cut => {}
         }
     });
     true
@@ -111,13 +118,16 @@ pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<
 /// Carries one connection until it ends; `waits`: how long its session may come back.
 async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk, waits: Duration) {
     let now = clock::now().mono;
-    let rate = Rate::new(port.hub().limits().messages_per_second, now);
+    let limits = port.hub().limits();
+    let rate = Rate::new(limits.messages_per_second, now);
+    let bytes = Rate::with_burst(limits.bytes_per_second, limits.bytes_burst(), now);
     let mut client = Client {
         dialect,
         socket,
         port,
         desk,
         rate,
+        bytes,
         heard: now,
         ping_at: now + PING_INTERVAL,
         is_probed: false,
@@ -154,6 +164,7 @@ struct Client<D> {
     port: Port,
     desk: Desk,
     rate: Rate,
+    bytes: Rate,
     /// When the client last sent anything.
     heard: Mono,
     ping_at: Mono,
@@ -226,7 +237,7 @@ impl<D: Dialect> Client<D> {
         self.heard = now;
         match message {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                if !self.rate.take(now) {
+                if !self.rate.take(now) || !self.bytes.take_many(message.len() as u64, now) {
                     self.dialect.handle_fault(Fault::TooFast);
                     return Ok(());
                 }

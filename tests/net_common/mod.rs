@@ -56,6 +56,7 @@ pub fn start(config: &Config) -> Result<Net, StartError> {
         turn_secrets: vec![SECRET.to_vec()],
         nonce_secret: b"nonce".to_vec(),
         tcp_addresses: Vec::new(),
+        revoked: Arc::default(),
     })
 }
 

@@ -10,7 +10,7 @@ use super::Client;
 use crate::net::tcp::{News, Owner};
 use crate::net::worker::Out;
 use crate::relay::tcp::{ConnectError, LinkId};
-use crate::relay::{Event, OpenError, OpenRelay, TcpOutput};
+use crate::relay::{Event, OpenError, OpenRelay, TcpOutput, Usage};
 use crate::time::Now;
 
 impl<S> Client<S> {
@@ -67,6 +67,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 self.relay.link_closed(link);
             }
         }
+    }
+
+    /// What the client's allocation uses, if it is of `subject`.
+    pub(super) fn usage(&mut self, now: Now, subject: &str, limit: usize) -> Vec<Usage> {
+        let mut usage = self.relay.usage(now.mono, subject, limit);
+        if let Some(tcp) = &self.tcp {
+            tcp.report(&mut usage);
+        }
+        usage
     }
 
     /// Opens a TCP relayed address.

@@ -18,7 +18,7 @@ use super::socket;
 use crate::net::grants::{Charge, Granted, Lease};
 use crate::net::mailbox::Mailbox;
 use crate::relay::tcp::{ConnectError, LinkId, Meter};
-use crate::relay::{Event, Relay, RelayId, Route};
+use crate::relay::{Event, Relay, RelayId, Route, Usage};
 use crate::time::Now;
 
 /// Connections accepted in one turn before the rest of the client has its turn.
@@ -101,7 +101,14 @@ impl Owner {
     /// Adds what the data connections have carried to the account of the allocation that ended.
     pub(in crate::net) fn account(&self, event: &mut Event) {
         if let Event::Deleted { traffic, .. } = event {
-            self.meter.add_to(traffic);
+            self.meter.settle(traffic);
+        }
+    }
+
+    /// Adds it to the report of a living allocation.
+    pub(in crate::net) fn report(&self, usage: &mut [Usage]) {
+        if let Some(first) = usage.first_mut() {
+            self.meter.add_to(&mut first.traffic);
         }
     }
 

@@ -29,8 +29,14 @@ impl Meter {
         shared.bandwidth.owe(&self.full_at[way as usize], way as usize, len, now)
     }
 
-    /// Adds what was counted since the last time to `traffic`.
+    /// Adds what was counted since [`Meter::settle`] to `traffic`.
     pub fn add_to(&self, traffic: &mut Traffic) {
+        traffic.to_peer_bytes += self.bytes[Way::ToPeer as usize].load(Ordering::Relaxed);
+        traffic.to_client_bytes += self.bytes[Way::ToClient as usize].load(Ordering::Relaxed);
+    }
+
+    /// As [`Meter::add_to`], for the last time: of an allocation's two relayed addresses the first to end has it all.
+    pub fn settle(&self, traffic: &mut Traffic) {
         traffic.to_peer_bytes += self.bytes[Way::ToPeer as usize].swap(0, Ordering::Relaxed);
         traffic.to_client_bytes += self.bytes[Way::ToClient as usize].swap(0, Ordering::Relaxed);
     }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,6 +20,9 @@ const MAX_VIEWER_ID: usize = 128;
 
 /// Longest stream name, in characters.
 const MAX_STREAM: usize = 64;
+
+/// Pages may ask for the camera before they say who they are, and people take their time.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The stream of pages that name none.
 const DEFAULT_STREAM: &str = "default";
@@ -35,7 +39,7 @@ pub struct Live {
 }
 
 enum State {
-    Unregistered,
+    Unregistered { until: Mono },
     Streamer(Viewers),
     Viewer { alias: Alias, streamer: Option<PeerId> },
     Closed,
@@ -108,8 +112,9 @@ enum ServerMessage<'a> {
 
 impl Live {
     /// `stream` and `token`: from the query of the URL.
-    pub fn new(stream: Option<String>, token: Option<String>) -> Self {
-        Self { stream, token, state: State::Unregistered, extras: false, complaints: 0, outputs: VecDeque::new() }
+    pub fn new(now: Mono, stream: Option<String>, token: Option<String>) -> Self {
+        let state = State::Unregistered { until: now + REGISTER_TIMEOUT };
+        Self { stream, token, state, extras: false, complaints: 0, outputs: VecDeque::new() }
     }
 
     fn read(&mut self, text: &str, services: &dyn Services) -> Result<(), Fault> {
@@ -172,7 +177,7 @@ impl Live {
             // Whatever viewerId it wrote: a viewer speaks for itself only.
             State::Viewer { streamer: Some(streamer), .. } => To::Peer(streamer.clone()),
             State::Viewer { streamer: None, .. } => return Err(Fault::UnknownPeer),
-            State::Unregistered | State::Closed => return Err(Fault::JoinFirst),
+            State::Unregistered { .. } | State::Closed => return Err(Fault::JoinFirst),
         };
         self.outputs.push_back(Output::Command(Command::Send { to, kind, body: Some(body(raw)) }));
         Ok(())
@@ -214,7 +219,7 @@ impl Live {
                 }
             }
             State::Viewer { streamer, .. } => *streamer = Some(view.peer.clone()),
-            State::Unregistered | State::Closed => {}
+            State::Unregistered { .. } | State::Closed => {}
         }
     }
 
@@ -242,7 +247,7 @@ impl Live {
         let (viewer_id, target) = match &self.state {
             State::Streamer(viewers) => (viewers.alias(from), "streamer"),
             State::Viewer { alias, .. } => (Some(alias.json().clone()), "viewer"),
-            State::Unregistered | State::Closed => (None, ""),
+            State::Unregistered { .. } | State::Closed => (None, ""),
         };
         let Some(viewer_id) = viewer_id else { return };
         let viewer_id = &*viewer_id;
@@ -318,10 +323,14 @@ impl Dialect for Live {
         self.end(fault);
     }
 
-    fn handle_timeout(&mut self, _now: Mono) {}
+    fn handle_timeout(&mut self, now: Mono) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.end(Fault::JoinTimeout);
+        }
+    }
 
     fn poll_timeout(&self) -> Option<Mono> {
-        None
+        if let State::Unregistered { until } = self.state { Some(until) } else { None }
     }
 
     fn poll_output(&mut self) -> Option<Output> {

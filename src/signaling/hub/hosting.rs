@@ -78,10 +78,13 @@ impl Hub {
 
     fn lock(&mut self, key: &RoomKey, locked: bool, by: &PeerId) {
         let Some(room) = self.rooms.get_mut(key) else { return };
-        room.locked = locked;
+        let locked_before = std::mem::replace(&mut room.locked, locked);
         let members: Vec<PeerId> = room.members.values().cloned().collect();
         for member in members {
             self.deliver(&member, Event::Lock { locked, by: by.clone() });
+        }
+        if locked != locked_before {
+            self.outputs.push_back(Output::Notice(Notice::Locked { room: key.clone(), by: by.clone(), locked }));
         }
     }
 

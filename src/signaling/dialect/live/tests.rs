@@ -8,7 +8,7 @@ struct Probe(Live, Shell);
 
 impl Probe {
     fn new(messages: &[&str]) -> Self {
-        let mut probe = Self(Live::new(Some("from-url".into()), None), Shell::open());
+        let mut probe = Self(Live::new(NOW, Some("from-url".into()), None), Shell::open());
         for message in messages {
             probe.say(message);
         }
@@ -77,10 +77,10 @@ fn the_stream_is_the_message_s_else_the_url_s_else_the_default() {
         probe.say(message);
         probe.lines().remove(0)
     };
-    let url = || Live::new(Some("url".into()), None);
+    let url = || Live::new(NOW, Some("url".into()), None);
     assert_eq!(first(url(), r#"{"type":"streamer","stream":"own"}"#), r#"join Stream("own") Streamer -"#);
     assert_eq!(first(url(), r#"{"type":"streamer"}"#), r#"join Stream("url") Streamer -"#);
-    assert_eq!(first(Live::new(None, None), r#"{"type":"streamer"}"#), r#"join Stream("default") Streamer -"#);
+    assert_eq!(first(Live::new(NOW, None, None), r#"{"type":"streamer"}"#), r#"join Stream("default") Streamer -"#);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn refusals_are_told_and_close() {
         (r#"{"type":"viewer","token":"room other"}"#, "wrong-room"),
         (r#"{"type":"viewer","token":"good","stream":""}"#, "bad-room"),
     ] {
-        let mut probe = Probe(Live::new(None, None), Shell::by_invitation());
+        let mut probe = Probe(Live::new(NOW, None, None), Shell::by_invitation());
         probe.say(message);
         let lines = probe.lines();
         assert!(lines[0].contains(code) && lines[1] == "close 1008", "{message}: {lines:?}");
@@ -155,7 +155,18 @@ fn refusals_are_told_and_close() {
 
 #[test]
 fn a_token_in_the_url_is_as_good() {
-    let mut probe = Probe(Live::new(None, Some("viewer".into())), Shell::by_invitation());
+    let mut probe = Probe(Live::new(NOW, None, Some("viewer".into())), Shell::by_invitation());
     probe.say(r#"{"type":"viewer","viewerId":1}"#);
     assert_eq!(probe.lines(), [r#"join Stream("default") Viewer 1"#]);
+}
+
+#[test]
+fn who_never_registers_is_sent_away_and_who_did_stays() {
+    let mut probe = Probe::new(&[]);
+    probe.0.handle_timeout(NOW + std::time::Duration::from_secs(599));
+    assert!(probe.lines().is_empty());
+    probe.0.handle_timeout(NOW + std::time::Duration::from_secs(600));
+    let lines = probe.lines();
+    assert!(lines[0].contains("join-timeout") && lines[1] == "close 1008", "{lines:?}");
+    assert_eq!(Probe::new(&[r#"{"type":"streamer"}"#]).0.poll_timeout(), None);
 }
