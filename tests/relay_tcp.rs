@@ -292,11 +292,19 @@ fn a_late_timer_changes_nothing() {
 }
 
 #[test]
-fn a_reload_applies_to_the_next_connection() {
+fn a_reload_closes_connections_with_denied_peers() {
     let mut world = world();
     let (client, _) = world.tcp_allocated(CLIENT, "p.1");
+    let denied = connected(&mut world, &client, PEER);
+    world.relay.link_bound(denied);
+    let _stays = connected(&mut world, &client, OTHER_PEER);
+    let waiting = connect(&mut world, &client, PEER_TOO);
     let denying = Settings { deny_peers: vec![cidr("8.8.8.0/24")], ..settings() };
     world.relay.set_shared(Arc::new(Shared::new(denying)));
+    world.drain();
+    assert_eq!(world.tcp, [TcpOutput::Close(denied), TcpOutput::Close(waiting)]);
+    assert_eq!(world.replies.pop().unwrap().1.code(), Some(403), "who waited is told");
+    world.tcp.clear();
     let reply = world.ask(&client, Ask::request(CONNECT, 2).peer(PEER).signed(&client));
     assert_eq!(reply.code(), Some(403));
 }

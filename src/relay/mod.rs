@@ -127,6 +127,7 @@ impl Relay {
             allocation.owner.forget_key();
             allocation.apply(&self.shared.policy);
         }
+        self.deny_links();
     }
 
     /// Takes one datagram (UDP) or one frame (stream, cut by `framing`) from a client. `Some` says where its payload

@@ -2,12 +2,17 @@
 //!
 //! A permission is not needed: the client itself names the peer, and the policy is asked as for a permission.
 
-use super::links::Stage;
+use std::net::SocketAddr;
+
+use super::links::{Link, Stage};
 use super::{BIND, CONNECT, ConnectError, ConnectionId, LinkId, TcpOutput, Waiting};
+use crate::relay::event::Route;
 use crate::relay::permit::relay_for;
+use crate::relay::policy::Policy;
 use crate::relay::request::peers;
 use crate::relay::response::{ErrorCode, Refusal};
 use crate::relay::stun::attr;
+use crate::relay::table::State;
 use crate::relay::types::{Family, RelayId};
 use crate::relay::{Exchange, Output, Relay};
 use crate::time::Now;
@@ -39,9 +44,8 @@ impl Relay {
         }
         // 4. The policy: no denied peer, no service of ours, no well-known port of anybody's.
         let policy = &self.shared.policy;
-        let route = policy.judge(peer.ip()).and_then(|reach| policy.route(reach, peer.port()));
         let is_open = peer.port() >= WELL_KNOWN || policy.is_allowed(peer.ip());
-        let Some(route) = route.filter(|_| is_open) else { return Err(self.deny(relay, peer).into()) };
+        let Some(route) = route(policy, peer).filter(|_| is_open) else { return Err(self.deny(relay, peer).into()) };
         // 5. Room for one more.
         if links.len() >= room {
             return Err(ErrorCode::InsufficientCapacity.into());
@@ -107,18 +111,33 @@ impl Relay {
         }
     }
 
+    /// Closes the links with peers that a new policy denies.
+    pub(in crate::relay) fn deny_links(&mut self) {
+        for slot in self.table.select(|state| matches!(state, State::Live(_))) {
+            let policy = &self.shared.policy;
+            let links = self.table.at(slot).and_then(|allocation| allocation.tcp.as_mut());
+            let denied = links.map(|links| links.take_denied(|peer| route(policy, peer).is_some()));
+            self.close_links(slot, denied.unwrap_or_default(), ErrorCode::Forbidden);
+        }
+    }
+
     /// Closes the links of an allocation whose time is over.
     pub(in crate::relay) fn expire_links(&mut self, now: Now, slot: u32) {
         let Some(allocation) = self.table.at(slot) else { return };
         let Some(links) = &mut allocation.tcp else { return };
         let over = links.take_due(now.mono);
-        let tuple = allocation.tuple;
-        let any = allocation.id(Family::V4);
-        for (number, link) in over {
+        self.close_links(slot, over, ErrorCode::ConnectionFailure);
+    }
+
+    /// Closes links that were taken out; who waits for a Connect is told `code`.
+    fn close_links(&mut self, slot: u32, gone: Vec<(u32, Link)>, code: ErrorCode) {
+        let Some(allocation) = self.table.at(slot).filter(|_| !gone.is_empty()) else { return };
+        let (tuple, any) = (allocation.tuple, allocation.id(Family::V4));
+        for (number, link) in gone {
             let relay = RelayId { family: Family::of(link.peer.ip()), ..any };
             self.push(Output::Tcp(TcpOutput::Close(LinkId { relay, number })));
             if let Stage::Connecting { request, .. } = link.stage {
-                self.refuse_waiting(&tuple, &request, ErrorCode::ConnectionFailure);
+                self.refuse_waiting(&tuple, &request, code);
             }
         }
         self.reschedule(slot);
@@ -142,4 +161,9 @@ impl Relay {
             self.table.schedule(slot, due);
         }
     }
+}
+
+/// How `peer` is reached; `None` when the policy denies it.
+fn route(policy: &Policy, peer: SocketAddr) -> Option<Route> {
+    policy.judge(peer.ip()).and_then(|reach| policy.route(reach, peer.port()))
 }

@@ -78,6 +78,11 @@ impl Links {
         self.take(|link| link.due().is_some_and(|due| due <= now))
     }
 
+    /// Takes out the links whose peer is no longer `allowed`.
+    pub(super) fn take_denied(&mut self, is_allowed: impl Fn(SocketAddr) -> bool) -> Vec<(u32, Link)> {
+        self.take(|link| !is_allowed(link.peer))
+    }
+
     /// Takes out the links of one relayed address.
     pub(super) fn take_family(&mut self, family: Family) -> Vec<(u32, Link)> {
         self.take(|link| Family::of(link.peer.ip()) == family)
