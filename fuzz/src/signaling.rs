@@ -37,7 +37,7 @@ impl Services for Desk {
             Some("no") => Err(Fault::TokenInvalid),
             Some("late") => Err(Fault::TokenExpired),
             Some(room) => {
-                let pass = Pass { token: Some(room.into()), expires: Some(60) };
+                let pass = Pass { token: Some(room.into()), expires: Some(60), one_room: true };
                 Ok(Permit { room: Some(room.to_owned()), role: Role::Member, name: None, pass })
             }
             None => Ok(Permit { room: None, role: Role::Host, name: None, pass: Pass::default() }),

@@ -112,7 +112,7 @@ impl Grant {
 
 /// A token id as part of a TURN subject: one that an application chose freely is replaced by its hash, so that it
 /// can neither imitate another subject nor make the username too long.
-fn account(jti: &str) -> String {
+pub(crate) fn account(jti: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if (1..=MAX_PLAIN_ACCOUNT).contains(&jti.len()) && jti.bytes().all(is_plain) {
         return jti.to_owned();
