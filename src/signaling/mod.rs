@@ -17,7 +17,7 @@ mod room;
 
 pub use fault::Fault;
 pub use hub::{Hub, Output, PeerInfo, Stats};
-pub use limits::{HubLimits, Rate};
+pub use limits::{HubLimits, REPLAY_FLOOR, Rate};
 pub use message::{
     Alias, Body, Command, Delivery, Event, Invite, Join, Joined, Kind, LeaveReason, LinkId, Notice, Pass, PeerId,
     PeerView, Random, Resume, RoomKey, Secret, SessionRequest, To,
