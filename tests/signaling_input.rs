@@ -233,7 +233,7 @@ fn bad_tokens(server: &Server) -> Vec<(&'static str, String, &'static str)> {
 /// `number`: each row has a room of its own.
 async fn attack(server: &Server, row: &Row, number: usize) {
     let room = format!("attacked-{number}");
-    let mut page = match row.who {
+    let page = match row.who {
         Who::Native => Page::open(server.tcp[0], "/api/ws").await,
         Who::Member => {
             let token = token(server, &room, Role::Member, false);
@@ -381,5 +381,42 @@ async fn pages_of_another_origin_are_refused() {
             assert_eq!(opened.err(), status, "{path} {origin:?}");
         }
     }
+    server.stop();
+}
+
+/// Resident memory of the server, in KiB.
+fn resident(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("status");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("a line");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_never_read_cost_a_bounded_amount_of_memory() {
+    let place = Place::new();
+    let limits = "[limits]\nbytes_per_second = 1000000000\nmessages_per_second = 4000\n";
+    let file = place.write("limits.toml", limits);
+    let arguments = ["--config", file.to_str().expect("UTF-8")];
+    let server = Server::start_in(place, &[LOOPBACK, &arguments].concat());
+    let mut bystanders = Bystanders::new(&server).await;
+    bystanders.exchange().await;
+    let before = resident(&server);
+    let mut sleepers = Vec::new();
+    let body = "x".repeat(900_000);
+    let mut most = 0;
+    // 16 MB to each of 4 that read nothing: four messages may wait for each, one is being written.
+    for number in 0..4 {
+        let room = format!("r{number}");
+        let (mut talker, _) = Page::join(&server, &room, json!({})).await;
+        let (sleeper, joined) = Page::join(&server, &room, json!({})).await;
+        for _ in 0..18 {
+            talker.say(&json!({"type": "candidate", "to": joined["peer"], "candidate": body})).await;
+        }
+        let (_, ()) = tokio::join!(talker.message_of("peer-lost"), bystanders.exchange());
+        most = most.max(resident(&server));
+        sleepers.push((talker, sleeper));
+    }
+    let grown = (most - before) / 1024;
+    assert!(grown < 60, "{grown} MiB more");
     server.stop();
 }
