@@ -2,10 +2,12 @@
 //! well and runs every committed seed through it, without a fuzzer.
 
 mod codec;
+mod live;
 mod relay;
 mod signaling;
 
 pub use codec::{stream_framing, stun_parse};
+pub use live::live_message;
 pub use relay::{relay_authenticated, relay_unauthenticated};
 pub use signaling::{native_message, socketio_packet};
 

@@ -8,7 +8,7 @@ use relais::signaling::dialect::native::Native;
 use relais::signaling::dialect::socketio::packet::{EnginePacket, Packet};
 use relais::signaling::dialect::socketio::{self, Frame, Session, Signal, Terms};
 use relais::signaling::dialect::{self, Dialect, Ice, Invitation, Permit, Services};
-use relais::signaling::{Fault, Hub, HubLimits, Invite, LinkId, Output, Pass, PeerId, Random, Role};
+use relais::signaling::{Command, Fault, Hub, HubLimits, Invite, LinkId, Output, Pass, PeerId, Random, Role};
 use relais::time::Mono;
 
 use super::Steps;
@@ -17,7 +17,7 @@ const MAX_PAYLOAD: usize = 10_000;
 
 /// Lets everybody in but the token `no`.
 #[derive(Default)]
-struct Desk {
+pub(crate) struct Desk {
     count: Cell<u64>,
 }
 
@@ -58,7 +58,7 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -92,7 +92,7 @@ pub fn native_message(data: &[u8]) {
 }
 
 /// Carries everything to where it belongs until nobody says anything more.
-fn settle(hub: &mut Hub, now: Mono, clients: &mut [(Native, bool)], desk: &Desk) {
+pub(crate) fn settle<D: Dialect>(hub: &mut Hub, now: Mono, clients: &mut [(D, bool)], desk: &Desk) {
     loop {
         let mut quiet = true;
         for (number, (client, closed)) in clients.iter_mut().enumerate() {
@@ -104,7 +104,11 @@ fn settle(hub: &mut Hub, now: Mono, clients: &mut [(Native, bool)], desk: &Desk)
                     dialect::Output::Command(command) => {
                         hub.handle_command(now, LinkId { connection: number as u64, slot: 0 }, command);
                     }
-                    dialect::Output::Ping => {}
+                    // Odd ones are dead: nothing comes from them any more.
+                    dialect::Output::Ping if number % 2 == 1 => {}
+                    dialect::Output::Ping => {
+                        hub.handle_command(now, LinkId { connection: number as u64, slot: 0 }, Command::Alive);
+                    }
                     dialect::Output::Close(code) => {
                         assert!(code >= 1000);
                         *closed = true;
