@@ -41,10 +41,7 @@ pub fn live_message(data: &[u8]) {
         assert!(stats.streams <= 2 && stats.peers <= CLIENTS && stats.lost == 0 && stats.kept == 0, "{stats:?}");
     }
     // With the last connection everything is gone.
-    for number in 0..CLIENTS {
-        hub.handle_lost(now, LinkId { connection: number as u64, slot: 0 });
-        clients[number].1 = true;
-    }
+    (0..CLIENTS as u64).for_each(|connection| hub.handle_lost(now, LinkId { connection, slot: 0 }));
     let stats = hub.stats();
     assert!((stats.streams, stats.peers) == (0, 0) && hub.poll_timeout().is_none(), "{stats:?}");
 }
