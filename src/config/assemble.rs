@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
                 parse::number_within(1, 100_000)(text).map(|number| number as u32)
             }),
             bytes_per_second: self.one("bytes_per_second", default.bytes_per_second, |text| {
-                parse::number_within(16 * 1024, upper)(text).map(|number| number as u64)
+                parse::number_within(16 * 1024, 1_000_000_000)(text).map(|number| number as u64)
             }),
         }
     }
