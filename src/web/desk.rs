@@ -1,6 +1,7 @@
 //! What the shell does for the dialects: tokens, ICE configuration, randomness.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, header};
 
@@ -34,6 +35,11 @@ impl Desk {
         let user_agent = text(request.headers(), header::USER_AGENT).map(str::to_owned);
         Self { web, connection, host, user_agent, token: Mutex::default() }
     }
+
+    /// How long a lost connection may come back.
+    pub(super) fn resume(&self) -> Duration {
+        self.web.config.resume
+    }
 }
 
 impl Random for Desk {
@@ -62,8 +68,12 @@ impl Services for Desk {
             AccessError::Origin => Fault::OriginRefused,
         })?;
         let token = grant.claims.as_ref().map(|_| grant.account.as_str().into());
-        let pass = Pass { token: token.clone(), expires: grant.claims.map(|claims| claims.exp) };
-        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Option::clone(&token);
+        let pass = grant.claims.map_or_else(Pass::default, |claims| Pass {
+            token,
+            expires: Some(claims.exp),
+            one_room: claims.room != "*",
+        });
         Ok(Permit { room: grant.room, role: grant.role, name: grant.name, pass })
     }
 
