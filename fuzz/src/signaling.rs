@@ -18,7 +18,7 @@ const MAX_PAYLOAD: usize = 10_000;
 
 /// Lets everybody in but the token `no`.
 #[derive(Default)]
-struct Desk {
+pub(super) struct Desk {
     count: Cell<u64>,
 }
 
