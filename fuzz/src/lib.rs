@@ -2,6 +2,7 @@
 //! well and runs every committed seed through it, without a fuzzer.
 
 mod codec;
+mod live;
 mod operations;
 mod relay;
 #[path = "../../tests/relay_common/mod.rs"]
@@ -10,6 +11,7 @@ mod signaling;
 mod socketio;
 
 pub use codec::{stream_framing, stun_build, stun_parse};
+pub use live::live_message;
 pub use operations::relay_operations;
 pub use relay::{relay_authenticated, relay_unauthenticated};
 pub use signaling::{native_message, socketio_packet};

@@ -9,7 +9,7 @@ use relais::signaling::dialect::socketio::limits::CONNECT_TIMEOUT;
 use relais::signaling::dialect::socketio::packet::{EnginePacket, Packet};
 use relais::signaling::dialect::socketio::{self, Frame, Pages, Session, Signal, Sockets, Terms, Timing};
 use relais::signaling::dialect::{self, Dialect, Ice, Invitation, Permit, Services};
-use relais::signaling::{Fault, Hub, HubLimits, Invite, LinkId, Output, Pass, PeerId, Random, Role};
+use relais::signaling::{Command, Fault, Hub, HubLimits, Invite, LinkId, Output, Pass, PeerId, Random, Role};
 use relais::time::Mono;
 
 use super::Steps;
@@ -18,7 +18,7 @@ const MAX_PAYLOAD: usize = 10_000;
 
 /// Lets everybody in but the token `no`.
 #[derive(Default)]
-pub(super) struct Desk {
+pub(crate) struct Desk {
     count: Cell<u64>,
 }
 
@@ -38,7 +38,7 @@ impl Services for Desk {
             Some("no") => Err(Fault::TokenInvalid),
             Some("late") => Err(Fault::TokenExpired),
             Some(room) => {
-                let pass = Pass { token: Some(room.into()), expires: Some(60) };
+                let pass = Pass { token: Some(room.into()), expires: Some(60), one_room: true };
                 Ok(Permit { room: Some(room.to_owned()), role: Role::Member, name: None, pass })
             }
             None => Ok(Permit { room: None, role: Role::Host, name: None, pass: Pass::default() }),
@@ -59,7 +59,7 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -93,7 +93,7 @@ pub fn native_message(data: &[u8]) {
 }
 
 /// Carries everything to where it belongs until nobody says anything more.
-fn settle(hub: &mut Hub, now: Mono, clients: &mut [(Native, bool)], desk: &Desk) {
+pub(crate) fn settle<D: Dialect>(hub: &mut Hub, now: Mono, clients: &mut [(D, bool)], desk: &Desk) {
     loop {
         let mut quiet = true;
         for (number, (client, closed)) in clients.iter_mut().enumerate() {
@@ -105,7 +105,11 @@ fn settle(hub: &mut Hub, now: Mono, clients: &mut [(Native, bool)], desk: &Desk)
                     dialect::Output::Command(command) => {
                         hub.handle_command(now, LinkId { connection: number as u64, slot: 0 }, command);
                     }
-                    dialect::Output::Ping => {}
+                    // Odd ones are dead: nothing comes from them any more.
+                    dialect::Output::Ping if number % 2 == 1 => {}
+                    dialect::Output::Ping => {
+                        hub.handle_command(now, LinkId { connection: number as u64, slot: 0 }, Command::Alive);
+                    }
                     dialect::Output::Close(code) => {
                         assert!(code >= 1000);
                         *closed = true;

@@ -182,6 +182,8 @@ pub struct Pass {
     pub token: Option<Arc<str>>,
     /// When that token expires, in unix seconds.
     pub expires: Option<u64>,
+    /// That token opens this one room.
+    pub one_room: bool,
 }
 
 /// What a live page's viewer calls itself: a string or a number, kept in its JSON type, since streamers use it as the
@@ -308,8 +310,8 @@ pub enum Notice {
         reason: LeaveReason,
         /// TURN credentials are made out to it.
         has_credentials: bool,
-        /// The id of the token that it came by, when a kick barred it and nobody else here came by it: what was given
-        /// out for that token ends, too.
+        /// The id of the token that it came by, when a kick barred it from the only room that it opens, and nobody else
+        /// came by it: what was given out for that token ends, too.
         spent: Option<Arc<str>>,
     },
     /// A host locked or unlocked the room.

@@ -64,9 +64,12 @@ impl Services for Desk {
             AccessError::Token(TokenError::Expired) => Fault::TokenExpired,
             AccessError::Origin => Fault::OriginRefused,
         })?;
-        let pass = grant
-            .claims
-            .map_or_else(Pass::default, |claims| Pass { token: Some(claims.jti.into()), expires: Some(claims.exp) });
+        let token = grant.claims.as_ref().map(|_| grant.account.as_str().into());
+        let pass = grant.claims.map_or_else(Pass::default, |claims| Pass {
+            token,
+            expires: Some(claims.exp),
+            one_room: claims.room != "*",
+        });
         Ok(Permit { room: grant.room, role: grant.role, name: grant.name, pass })
     }
 

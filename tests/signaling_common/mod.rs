@@ -70,7 +70,7 @@ impl Wish {
     }
 
     pub fn token(self, id: &str) -> Self {
-        Self { pass: Pass { token: Some(id.into()), expires: Some(1_000_000) }, ..self }
+        Self { pass: Pass { token: Some(id.into()), expires: Some(1_000_000), one_room: true }, ..self }
     }
 
     /// Access said no.
