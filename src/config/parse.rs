@@ -181,8 +181,11 @@ const MIN_KEY: usize = 32;
 pub fn api_key(text: &str) -> Result<ApiKey, Reason> {
     let (id, secret) = text.split_once('=').unwrap_or((text, ""));
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if !(1..=32).contains(&id.len()) || !id.bytes().all(is_plain) {
-        return Err(format!("the name {id:?} of an API key does not fit; write 1 to 32 of A-Z a-z 0-9 - _"));
+    // The administrator's credentials bear this name.
+    if id == "admin" || !(1..=32).contains(&id.len()) || !id.bytes().all(is_plain) {
+        return Err(format!(
+            "the name {id:?} of an API key does not fit; write 1 to 32 of A-Z a-z 0-9 - _ (and not admin)"
+        ));
     }
     if secret.len() < MIN_KEY || secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
         return Err(format!(
@@ -351,7 +354,7 @@ mod tests {
     fn keys_of_back_ends_and_webhooks() {
         let long = "x".repeat(32);
         assert_eq!(api_key(&format!("shop={long}")).expect("good"), ApiKey { id: "shop".into(), secret: long.clone() });
-        for id in ["", "a.b", "a b", "a~b", &"a".repeat(33)] {
+        for id in ["", "admin", "a.b", "a b", "a~b", &"a".repeat(33)] {
             assert!(api_key(&format!("{id}={long}")).is_err(), "{id}");
         }
         let short = api_key("shop=0123456789abcdef").expect_err("short");

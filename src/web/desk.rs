@@ -54,12 +54,15 @@ impl Services for Desk {
     fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
         let grant = self.web.authorize(&self.connection, token).map_err(|error| match error {
             AccessError::TokenMissing => Fault::TokenMissing,
-            AccessError::Token(TokenError::Invalid | TokenError::Revoked) => Fault::TokenInvalid,
+            AccessError::Token(TokenError::Invalid) => Fault::TokenInvalid,
+            AccessError::Token(TokenError::Revoked) => Fault::TokenRevoked,
             AccessError::Token(TokenError::Expired) => Fault::TokenExpired,
             AccessError::Origin => Fault::OriginRefused,
         })?;
+        // The account tells tokens of one id but different keys apart.
+        let account = grant.account;
         let pass = grant.claims.map_or_else(Pass::default, |claims| Pass {
-            token: Some(claims.jti.into()),
+            token: Some(account.into()),
             expires: Some(claims.exp),
             one_room: claims.room != "*",
         });
