@@ -6,7 +6,9 @@ use relais::relay::stun::{
     Builder, Class, HEADER, Integrity, Message, attr, header, read_xor_address, write_xor_address,
 };
 use stun::message::Setter;
-use stun_types::attribute::{Attribute as _, AttributeStaticType, Fingerprint, MessageIntegrity, MessageIntegritySha256, RawAttribute};
+use stun_types::attribute::{
+    Attribute as _, AttributeStaticType, Fingerprint, MessageIntegrity, MessageIntegritySha256, RawAttribute,
+};
 use stun_types::message::{
     IntegrityAlgorithm, LongTermKeyCredentials, MessageClass, MessageIntegrityCredentials, MessageType, MessageWrite,
     MessageWriteExt, MessageWriteVec, Method,
