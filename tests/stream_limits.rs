@@ -1,7 +1,6 @@
 //! What TCP clients may not do, over the built binary: keep silent, send byte by byte, or have much kept for them.
 
 mod common;
-#[allow(dead_code, reason = "each test file uses its own part of it")]
 mod relay_common;
 
 use std::io::{ErrorKind, Read, Write};
