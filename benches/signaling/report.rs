@@ -45,9 +45,7 @@ impl Report {
     pub fn relay(&mut self, kind: Kind, figures: &relay::Figures) {
         let relay::Figures { p50, p99, max, cpu, cpu_each, lost } = figures;
         let (name, load) = (kind.name(), load());
-        self.line(&format!(
-            "| {name} | {p50:.3} | {p99:.2} | {max:.1} | {cpu:.0} | {cpu_each:.0} | {lost} | {load} |"
-        ));
+        self.line(&format!("| {name} | {p50:.3} | {p99:.2} | {max:.1} | {cpu:.0} | {cpu_each:.0} | {lost} | {load} |"));
     }
 
     pub fn storm_head(&mut self, connections: usize) {

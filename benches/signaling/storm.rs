@@ -50,10 +50,8 @@ pub async fn run(run: &Run, kind: Kind, tls: bool) -> anyhow::Result<Figures> {
     let server = Server::start(kind, Options { tls, recovery: true }, &run.identity)?;
     let dialect = kind.dialect();
     let mut clients = gather(&server.target, dialect, run.connections / 2).await?;
-    let left: Vec<(Seat, Pass, String)> = clients
-        .iter()
-        .map(|(seat, client)| (*seat, client.pass().clone(), client.partner().to_owned()))
-        .collect();
+    let left: Vec<(Seat, Pass, String)> =
+        clients.iter().map(|(seat, client)| (*seat, client.pass().clone(), client.partner().to_owned())).collect();
     let cpu_before = server.cpu()?;
     clients.clear();
     let cut = now();

@@ -4,6 +4,7 @@ mod carry;
 mod challenge;
 mod enter;
 mod hosting;
+mod resume;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -105,13 +106,14 @@ impl Hub {
         self.handle_timeout(now);
         let command = match command {
             Command::Join(join) => return self.join(link, *join),
+            Command::Resume(resume) => return self.resume(link, &resume),
             other => other,
         };
         let Some(me) = self.links.get(&link).cloned() else {
             return self.withdraw(link);
         };
         match command {
-            Command::Join(_) => {}
+            Command::Join(_) | Command::Resume(_) => {}
             Command::Send { to, kind, body } => self.send(&me, to, kind, body),
             Command::Ice => self.deliver(&me, Event::Ice),
             Command::Complain(fault) => self.deliver(&me, Event::Complaint(fault)),
@@ -219,7 +221,7 @@ impl Hub {
             self.lost -= 1;
             self.timers.remove(&(expires, Timer::Expiry(id.clone())));
         }
-        let has_credentials = peer.session.is_some();
+        let has_credentials = peer.session.as_ref().is_some_and(|session| !session.unaware);
         if let Some(session) = &peer.session {
             self.kept -= session.bytes();
             self.sessions.remove(&session.secret);

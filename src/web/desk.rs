@@ -1,6 +1,7 @@
 //! What the shell does for the dialects: tokens, ICE configuration, randomness.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, header};
 
@@ -31,6 +32,11 @@ impl Desk {
         let host = host(request).map(str::to_owned);
         let user_agent = text(request.headers(), header::USER_AGENT).map(str::to_owned);
         Self { web, connection, host, user_agent }
+    }
+
+    /// How long a lost connection may come back.
+    pub(super) fn resume(&self) -> Duration {
+        self.web.config.resume
     }
 }
 
