@@ -29,9 +29,9 @@ pub(super) struct Task<P> {
     requests: Option<mpsc::Receiver<RequestToSession>>,
     /// The GET that waits.
     poll: Option<oneshot::Sender<Reply>>,
-    socket: Option<Socket>,
+    socket: Option<Box<Socket>>,
     /// The WebSocket that wants to take over.
-    probe: Option<Socket>,
+    probe: Option<Box<Socket>>,
 }
 
 /// What a task waits for.
@@ -56,19 +56,23 @@ impl<P: Protocol> Task<P> {
 
     /// On a WebSocket from the beginning.
     pub(super) fn connected(self, socket: Socket) -> Self {
-        Self { socket: Some(socket), ..self }
+        Self { socket: Some(Box::new(socket)), ..self }
     }
 
-    /// Runs until the session is over, or what waits for it is needed by others.
-    pub(super) async fn run(self) {
-        let cut = self.port.cut();
-        tokio::select! {
-            () = self.serve() => {}
-            () = cut => {}
+    /// Runs until the session is over, or what waits for it is needed by others. Boxed first: a future holds what is
+    /// moved through it once for every step.
+    pub(super) fn run(self) -> impl Future<Output = ()> {
+        let task = Box::new(self);
+        async move {
+            let cut = task.port.cut();
+            tokio::select! {
+                () = task.serve() => {}
+                () = cut => {}
+            }
         }
     }
 
-    async fn serve(mut self) {
+    async fn serve(mut self: Box<Self>) {
         while !self.drain().await {
             let happening = self.wait().await;
             self.handle(happening);
@@ -77,10 +81,10 @@ impl<P: Protocol> Task<P> {
         let waits = self.session.can_come_back() && !self.port.hub().is_closing() && !resume.is_zero();
         let code = self.session.fault().map_or(1000, Fault::close_code);
         // A GET that is waiting is let go with an error.
-        let Self { port, socket, probe, .. } = self;
+        let Self { port, socket, probe, .. } = *self;
         let place = port.close().await;
         for socket in [socket, probe].into_iter().flatten() {
-            websocket::close(socket, code).await;
+            websocket::close(*socket, code).await;
         }
         if waits {
             place.wait(resume);
@@ -175,7 +179,7 @@ impl<P: Protocol> Task<P> {
             }
             RequestToSession::Upgrade(socket) => {
                 if self.session.handle_probe_opened(now).is_ok() {
-                    self.probe = Some(*socket);
+                    self.probe = Some(socket);
                 } else {
                     tokio::spawn(websocket::close(*socket, 1008));
                 }
@@ -209,7 +213,7 @@ impl<P: Protocol> Task<P> {
                 Output::Transport(Signal::Switch) => self.socket = self.probe.take(),
                 Output::Transport(Signal::DropProbe) => {
                     if let Some(probe) = self.probe.take() {
-                        tokio::spawn(websocket::close(probe, 1008));
+                        tokio::spawn(websocket::close(*probe, 1008));
                     }
                 }
                 Output::Transport(Signal::Close) => over = true,
@@ -259,7 +263,7 @@ async fn receive(requests: &mut Option<mpsc::Receiver<RequestToSession>>) -> Req
     std::future::pending().await
 }
 
-async fn next(socket: &mut Option<Socket>) -> Option<Result<Message, Error>> {
+async fn next(socket: &mut Option<Box<Socket>>) -> Option<Result<Message, Error>> {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
