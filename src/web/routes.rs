@@ -53,6 +53,7 @@ impl Site {
         let api = Router::new()
             .route("/api/ice", get(api::ice).options(api::preflight))
             .route("/ca.crt", get(api::authority))
+            .route("/.well-known/acme-challenge/{token}", get(api::challenge))
             .route("/healthz", get(api::health))
             .with_state(shared);
         let router = Router::new()
