@@ -48,8 +48,9 @@ const MAX_FILE_LINES: usize = 600;
 /// The same for what is not a test; the aim is 400.
 const MAX_PRODUCTION_LINES: usize = 450;
 
-/// The only file with `unsafe` code: the system calls that no crate wraps.
-const UNSAFE_FILE: &str = "src/net/sys.rs";
+/// The only module with `unsafe` code: the system calls that no crate wraps. One module of several files, since one file
+/// of them all would pass the bound on a file's length.
+const UNSAFE_MODULE: [&str; 2] = ["src/net/sys.rs", "src/net/sys/"];
 
 const TOP_LEVEL: &[&str] = &[
     ".ci/run",
@@ -106,13 +107,13 @@ fn files_keep_to_one_subject() {
 }
 
 #[test]
-fn unsafe_code_lives_in_one_file() {
+fn unsafe_code_lives_in_one_module() {
     let offenders: Vec<_> = rust_files("src")
         .into_iter()
-        .filter(|file| file != Path::new(UNSAFE_FILE))
+        .filter(|file| !UNSAFE_MODULE.iter().any(|place| file.starts_with(place)))
         .filter(|file| words(&without_comments_and_strings(&read(file))).any(|(_, word)| word == "unsafe"))
         .collect();
-    assert!(offenders.is_empty(), "`unsafe` outside {UNSAFE_FILE}: {offenders:?}");
+    assert!(offenders.is_empty(), "`unsafe` outside {UNSAFE_MODULE:?}: {offenders:?}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub fn check(reader: &mut Reader<'_>, config: &Config) {
     directories(reader, config);
     files(reader, config);
     acme(reader, config);
+    api_keys(reader, config);
     advice(reader, config);
 }
 
@@ -158,6 +159,20 @@ fn acme(reader: &mut Reader<'_>, config: &Config) {
     if !ports.clone().any(|port| matches!(port, 80 | 443)) {
         let reason = "the authority looks at TCP 443 or 80 and neither is ours; add --tcp 0.0.0.0:443";
         reader.complain("acme", "true", reason);
+    }
+}
+
+/// A bearer is looked up by the secret alone.
+fn api_keys(reader: &mut Reader<'_>, config: &Config) {
+    for (index, key) in config.api_keys.iter().enumerate() {
+        for before in config.api_keys.iter().take(index) {
+            if before.id == key.id {
+                reader.complain("api_keys", "", &format!("the name {} is given twice; keep one", key.id));
+            } else if before.secret == key.secret {
+                let reason = format!("{} and {} have the same secret; give each its own", before.id, key.id);
+                reader.complain("api_keys", "", &reason);
+            }
+        }
     }
 }
 

@@ -1,15 +1,21 @@
 //! What shards and streams have in common: the way of a payload from a client to a peer, and what is told to the log.
 
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use super::counters::Counters;
 use super::hairpin::{Cache, Directory, Outbox};
 use super::mailbox::Mailbox;
 use super::relay_socket::RelaySockets;
+use super::sys::{self, Origin};
 use super::udp::{Path, Payload, SendQueue};
-use crate::relay::{Event, RelayId, Route, ToPeer};
+use crate::relay::{Event, Family, IcmpError, RelayId, Route, ToPeer};
+
+/// Errors taken off one relay socket per turn: whoever can make a network send ICMP errors must not hold up the rest.
+const ERRORS_PER_TURN: usize = 16;
+/// "Fragmentation needed" of ICMPv4 (RFC 792) and "packet too big" of ICMPv6 (RFC 4443).
+const TOO_BIG: [(u8, u8); 2] = [(3, 4), (2, 0)];
 
 /// The tools of one thread for sending what clients send to peers.
 pub(super) struct Forwarder {
@@ -64,6 +70,21 @@ impl Forwarder {
     }
 }
 
+/// Takes what is in the error queue of a relay socket of `family`, up to a share of the turn, and gives each error about
+/// a packet to `tell`, with the peer that the packet was for.
+pub(super) fn take_errors(socket: BorrowedFd<'_>, family: Family, mut tell: impl FnMut(SocketAddr, IcmpError)) {
+    for _ in 0..ERRORS_PER_TURN {
+        // A failing read ends the turn, not the socket.
+        let Ok(Some(error)) = sys::take_error(socket) else { return };
+        let (kind, code) = match error.origin {
+            Origin::Icmp { kind, code } => (kind, code),
+            Origin::TooBigHere => TOO_BIG[family as usize],
+            Origin::Other => continue,
+        };
+        tell(error.to, IcmpError { kind, code, mtu: error.mtu });
+    }
+}
+
 /// A subject as it may stand in the log at any level: without the client prefix that the open mode counts by.
 fn logged(subject: &str) -> &str {
     if subject.starts_with("t.open-") { "t.open" } else { subject }
@@ -79,12 +100,13 @@ pub(super) fn log(event: &Event) {
             tracing::debug!(client = %tuple.client, server = %tuple.server, %relayed, "allocation created");
         }
         Event::Refreshed { relay, lifetime } => tracing::debug!(?relay, lifetime, "allocation refreshed"),
-        Event::Deleted { tuple, subject, reason, traffic, .. } => {
+        Event::Deleted { relay, tuple, subject, reason, traffic, .. } => {
             let transport = tuple.transport.name();
             tracing::info!(
                 transport,
                 subject = logged(subject),
                 ?reason,
+                family = ?relay.family,
                 to_peer_bytes = traffic.to_peer_bytes,
                 to_client_bytes = traffic.to_client_bytes,
                 "allocation ended"

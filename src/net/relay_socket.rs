@@ -16,15 +16,17 @@ use crate::relay::{Family, RelayId};
 /// Socket buffers asked for: bursts of video must not be lost while another socket has its turn.
 const BUFFER: usize = 4 << 20;
 
-/// Opens a UDP socket on `address`, ready for the packet path: not blocking, one family, large buffers, fragmentation
-/// allowed (RFC 8656 section 15: DF is not set unless asked for), receive coalescing where the kernel has it.
+/// Opens a relay socket on `address`: as [`open`], and the kernel keeps ICMP errors for us (RFC 8656 section 11.5).
 pub(super) fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = open(address)?;
+    sys::report_errors(socket.as_fd(), address.is_ipv6())?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
 
-/// As [`bind`], before the binding.
+/// A UDP socket for `address`, not bound yet and ready for the packet path: not blocking, one family, large buffers,
+/// fragmentation allowed (RFC 8656 section 15: DF is not set unless asked for), receive coalescing where the kernel has
+/// it.
 pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if address.is_ipv6() {

@@ -15,7 +15,7 @@ use super::forward::{self, Forwarder};
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
 use super::relay_socket::{RelaySocket, RelaySockets};
-use super::sys::{Poller, RECEIVE_BATCH};
+use super::sys::{Poller, RECEIVE_BATCH, Ready};
 use super::udp::{Arena, Path, Payload, Region};
 use super::{Shared, addresses};
 use crate::clock;
@@ -94,7 +94,7 @@ impl Shard {
                 tracing::error!(%error, "waiting for sockets failed");
             }
             let now = clock::now();
-            if ready.contains(&MAIL) {
+            if ready.iter().any(|ready| ready.token == MAIL) {
                 self.take_mail(now, &arena, &mut orders);
             }
             if orders.drain(..).any(|order| self.obey(now, &order)) {
@@ -123,13 +123,16 @@ impl Shard {
     }
 
     /// One batch for every ready socket, the listeners in between.
-    fn serve(&mut self, now: Now, ready: &[u64], arena: &mut Arena) {
+    fn serve(&mut self, now: Now, ready: &[Ready], arena: &mut Arena) {
         let mut since_listeners = 0;
-        for &token in ready {
+        for &Ready { token, has_errors } in ready {
             let Ok(number) = u32::try_from(token) else { continue };
             if number & LISTENER != 0 {
                 self.receive_clients(now, (number & !LISTENER) as usize, arena);
                 continue;
+            }
+            if has_errors {
+                self.receive_errors(now, number);
             }
             self.receive_peers(now, number, arena);
             since_listeners += 1;
@@ -193,6 +196,17 @@ impl Shard {
         self.counters.received.add(datagrams);
     }
 
+    /// Tells clients what ICMP said about packets of theirs.
+    fn receive_errors(&mut self, now: Now, number: u32) {
+        let Some(socket) = self.sockets.get(number) else { return };
+        let id = socket.id;
+        let relay = &mut self.relay;
+        forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+            relay.handle_peer_icmp(now, id, peer, error);
+        });
+        self.drain(now);
+    }
+
     fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, payload: Payload) {
         let to = self.relay.handle_peer(now, relay, from, payload.len);
         self.drain(now);
@@ -222,9 +236,16 @@ impl Shard {
     /// Carries out an order; true when it is to stop.
     fn obey(&mut self, now: Now, order: &Order) -> bool {
         match order {
-            Order::Revoke(subject) => {
-                self.relay.revoke(now, subject);
+            Order::Revoke(revocation) => {
+                let _span = revocation.span().entered();
+                self.relay.revoke(now, &revocation.subject);
                 self.drain(now);
+                false
+            }
+            Order::Report { subject, reply } => {
+                for usage in self.relay.usage(now.mono, subject, reply.capacity()) {
+                    let _ = reply.try_send(usage);
+                }
                 false
             }
             Order::Stop => true,
@@ -243,7 +264,7 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
-                    Output::Event(event) => forward::log(&event),
+                    Output::Event(event) => self.shared.tell(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -286,6 +307,8 @@ impl Shard {
         };
         self.forwarder.queue.flush(arena.bytes(), &self.inbox.bytes, descriptor, &self.counters);
         self.forwarder.deliver(&self.counters);
+        // A socket with errors to tell is ready for the next turn anyway.
+        while self.forwarder.queue.take_failed().is_some() {}
         for id in self.closing.drain(..) {
             self.sockets.remove(id);
         }

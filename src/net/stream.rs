@@ -105,7 +105,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                forward::log(&event);
+                self.shared.tell(&event);
             }
         }
     }
@@ -202,10 +202,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         worker.inbox = inbox;
         for order in orders {
-            match order {
-                Order::Revoke(subject) => self.relay.revoke(now, &subject),
-                Order::Stop => self.close(now, &mut worker.out),
-            }
+            let _span = match order {
+                Order::Revoke(revocation) => {
+                    self.relay.revoke(now, &revocation.subject);
+                    Some(revocation.span().entered())
+                }
+                Order::Report { subject, reply } => {
+                    for usage in self.relay.usage(now.mono, &subject, reply.capacity()) {
+                        let _ = reply.try_send(usage);
+                    }
+                    None
+                }
+                Order::Stop => {
+                    self.close(now, &mut worker.out);
+                    None
+                }
+            };
             self.drain(now, &mut worker.out);
         }
     }
@@ -265,10 +277,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             self.handle_client(now, input, start, frame, out);
             start += advance;
             if out.forwarder.queue.is_full() {
-                self.flush(input, out);
+                self.flush(now, input, out);
             }
         }
-        self.flush(input, out);
+        self.flush(now, input, out);
         start
     }
 
@@ -313,9 +325,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     }
                 }
                 Ok(Err(_)) => {
-                    // An error never ends the loop; the next turn reads again.
+                    // An error never ends the loop; it may be an ICMP one, about a packet sent before.
                     batches += 1;
                     self.shared.stream_counters.receive_errors.add(1);
+                    self.receive_errors(now, number, out);
                 }
                 // Not readable after all: poll again, which remembers this task.
                 Err(_) => {}
@@ -323,6 +336,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             arena.reset();
         }
         true
+    }
+
+    /// Tells the client what ICMP said about packets of its own.
+    fn receive_errors(&mut self, now: Now, number: u32, out: &mut Out) {
+        let Some(socket) = self.sockets.get(number) else { return };
+        let id = socket.id;
+        let relay = &mut self.relay;
+        forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+            relay.handle_peer_icmp(now, id, peer, error);
+        });
+        self.drain(now, out);
     }
 
     fn handle_peer(&mut self, now: Now, relay: RelayId, from: SocketAddr, payload: &[u8], out: &mut Out) {
@@ -361,7 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
-                    Output::Event(event) => forward::log(&event),
+                    Output::Event(event) => self.shared.tell(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -371,6 +395,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
+        self.mailbox.belongs_to(&open.subject);
         let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let socket = sys::watch_input(granted.socket).map_err(|error| {
@@ -383,10 +408,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Sends what is queued, then closes what is to be closed.
-    fn flush(&mut self, input: &[u8], out: &mut Out) {
+    fn flush(&mut self, now: Now, input: &[u8], out: &mut Out) {
         let sockets = &self.sockets;
         let descriptor = |number: u32| sockets.descriptor(number);
         out.forwarder.queue.flush(input, &[], descriptor, &self.shared.stream_counters);
+        while let Some(number) = out.forwarder.queue.take_failed() {
+            self.receive_errors(now, number, out);
+        }
         self.release();
     }
 

@@ -1,4 +1,4 @@
-//! The system calls that no safe crate offers in the form the packet path needs. The only file with `unsafe` code.
+//! The system calls that no safe crate offers in the form the packet path needs. The only module with `unsafe` code.
 //!
 //! Every function here is safe to call: buffers are borrowed for the length of the call, and the pointers handed to the
 //! kernel are made and forgotten within it.
@@ -7,16 +7,26 @@
     reason = "batched UDP, socket options with ancillary data and epoll are system calls on raw pointers"
 )]
 
+mod errors;
+mod options;
+mod poll;
+
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use libc::{c_int, c_uint, c_void};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+
+pub(super) use errors::{Origin, take_error};
+#[cfg(test)]
+pub(super) use options::mtu_discovery;
+pub(super) use options::{
+    enable_gro, enable_packet_info, force_buffers, report_errors, set_dont_fragment, supports_gso,
+};
+pub(super) use poll::{Poller, Ready, WakeUp, watch_input};
 
 /// Messages per `recvmmsg`: bounds what one socket gets before the next one has its turn.
 pub(super) const RECEIVE_BATCH: usize = 16;
@@ -315,132 +325,6 @@ fn put_socket_address(name: &mut libc::sockaddr_storage, address: SocketAddr) ->
             }
         }
     }
-}
-
-/// Asks the kernel to say which local address a datagram was sent to.
-pub(super) fn enable_packet_info(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
-    if v6 {
-        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
-    } else {
-        set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
-    }
-}
-
-/// Asks the kernel to hand over runs of datagrams of one sender as one message (UDP GRO, Linux 5.0).
-pub(super) fn enable_gro(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
-}
-
-/// Whether the kernel knows UDP GSO (Linux 4.18): a segment size of 0 is accepted and changes nothing.
-pub(super) fn supports_gso(socket: BorrowedFd<'_>) -> bool {
-    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
-}
-
-/// Forbids or allows fragmentation of what is sent. Relayed packets may be fragmented unless the client asked otherwise.
-pub(super) fn set_dont_fragment(socket: BorrowedFd<'_>, v6: bool, dont_fragment: bool) -> io::Result<()> {
-    let (level, name, on, off) = if v6 {
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO, libc::IPV6_PMTUDISC_DONT)
-    } else {
-        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO, libc::IP_PMTUDISC_DONT)
-    };
-    set_option(socket, level, name, if dont_fragment { on } else { off })
-}
-
-/// Asks for socket buffers of `bytes`, beyond the system's limit where we have the privilege.
-pub(super) fn force_buffers(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    let bytes = bytes.min(c_int::MAX as usize) as c_int;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)?;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
-}
-
-fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
-    // SAFETY: the option's value is one `c_int` that lives through the call, and its length is given.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            ptr::from_ref(&value).cast(),
-            size_of::<c_int>() as libc::socklen_t,
-        )
-    })
-    .map(drop)
-}
-
-/// Level-triggered readiness of many descriptors.
-pub(super) struct Poller {
-    epoll: OwnedFd,
-    events: Vec<libc::epoll_event>,
-}
-
-/// Ready descriptors taken per wait; the rest come with the next one.
-const EVENTS: usize = 256;
-
-impl Poller {
-    pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: takes no pointers; the descriptor it returns is ours alone.
-        let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
-        Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS] })
-    }
-
-    /// Watches `socket` for input until it is closed; `token` comes back from [`Poller::wait`].
-    pub(super) fn add(&self, socket: BorrowedFd<'_>, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
-        // SAFETY: the event lives through the call; the kernel copies it.
-        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &mut event) })
-            .map(drop)
-    }
-
-    /// Waits up to `timeout` milliseconds (-1: for ever) and puts the tokens of what is ready into `ready`.
-    pub(super) fn wait(&mut self, timeout: c_int, ready: &mut Vec<u64>) -> io::Result<()> {
-        ready.clear();
-        // SAFETY: the buffer holds `EVENTS` events and outlives the call.
-        let count = check(unsafe {
-            libc::epoll_wait(self.epoll.as_raw_fd(), self.events.as_mut_ptr(), EVENTS as c_int, timeout)
-        })? as usize;
-        ready.extend(self.events.iter().take(count).map(|event| event.u64));
-        Ok(())
-    }
-}
-
-/// A counter another thread can raise to end a [`Poller::wait`].
-pub(super) struct WakeUp {
-    event: OwnedFd,
-}
-
-impl WakeUp {
-    pub(super) fn new() -> io::Result<Self> {
-        // SAFETY: takes no pointers; the descriptor it returns is ours alone.
-        let event = unsafe { OwnedFd::from_raw_fd(check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?) };
-        Ok(Self { event })
-    }
-
-    /// Makes the descriptor readable. It fails only when it already is.
-    pub(super) fn wake(&self) {
-        let one = 1u64;
-        // SAFETY: writes the eight bytes of `one`.
-        unsafe { libc::write(self.event.as_raw_fd(), ptr::from_ref(&one).cast(), size_of::<u64>()) };
-    }
-
-    /// Makes it unreadable again.
-    pub(super) fn clear(&self) {
-        let mut count = 0u64;
-        // SAFETY: reads eight bytes into `count`.
-        unsafe { libc::read(self.event.as_raw_fd(), ptr::from_mut(&mut count).cast(), size_of::<u64>()) };
-    }
-}
-
-impl AsFd for WakeUp {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
-    }
-}
-
-/// Watches `socket` for input in the tokio runtime. For input only: a socket watched for output as well would wake the
-/// runtime for every datagram that leaves.
-pub(super) fn watch_input(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` names the same open descriptor from here until it is dropped, as is asked for.
-    unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)
 }
 
 fn check(result: c_int) -> io::Result<c_int> {

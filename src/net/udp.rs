@@ -168,6 +168,10 @@ pub(super) struct SendQueue {
     pieces: Vec<Piece>,
     messages: Vec<Outgoing>,
     sender: Sender,
+    /// Sends that failed so far.
+    errors: u64,
+    /// Sockets on which a send failed since [`SendQueue::take_failed`]: their error queues may say why.
+    failed: Vec<u32>,
 }
 
 impl SendQueue {
@@ -183,12 +187,19 @@ impl SendQueue {
             pieces: Vec::new(),
             messages: Vec::new(),
             sender: Sender::new(),
+            errors: 0,
+            failed: Vec::new(),
         }
     }
 
     /// True when the owner must flush before it queues more.
     pub(super) fn is_full(&self) -> bool {
         self.packets.len() >= QUEUE_PACKETS
+    }
+
+    /// One socket on which a send failed; `None` when all have been taken.
+    pub(super) fn take_failed(&mut self) -> Option<u32> {
+        self.failed.pop()
     }
 
     /// Queues `head` (copied), `body` (referred to) and up to 3 zero bytes of padding as one datagram.
@@ -280,6 +291,7 @@ impl SendQueue {
             };
             let Some(descriptor) = socket(path.socket) else { continue };
             self.prepare(run.iter().map(|&index| &groups[index as usize]));
+            let errors = self.errors;
             if dont_fragment {
                 let v6 = path.to.is_ipv6();
                 let set = sys::set_dont_fragment(descriptor, v6, true);
@@ -289,6 +301,9 @@ impl SendQueue {
                 }
             } else {
                 self.send(descriptor, &regions, counters);
+            }
+            if self.errors != errors && self.failed.last() != Some(&path.socket) {
+                self.failed.push(path.socket);
             }
         }
         self.copied = copied;
@@ -322,10 +337,12 @@ impl SendQueue {
         }
     }
 
-    /// Sends the prepared messages. A message that fails is given up, except that a GSO one is sent once more in single
-    /// datagrams when the path or device cannot segment it.
+    /// Sends the prepared messages. A message that fails is given up, after a second try: what the kernel reports may be
+    /// an ICMP error about an earlier packet. A GSO message is sent once more in single datagrams when the path or device
+    /// cannot segment it.
     fn send(&mut self, socket: BorrowedFd<'_>, regions: &[&[u8]], counters: &Counters) {
         let mut done = 0;
+        let mut tried = None;
         while done < self.messages.len() {
             match self.sender.send(socket, regions, &self.pieces, &self.messages[done..]) {
                 Ok(sent) => {
@@ -338,21 +355,27 @@ impl SendQueue {
                     return;
                 }
                 Err(error) => {
-                    let failed = self.messages[done].clone();
-                    done += 1;
-                    if failed.segment > 0 && is_segmentation_error(&error) {
+                    self.errors += 1;
+                    let is_unfit = is_segmentation_error(&error);
+                    let is_segmented = self.messages[done].segment > 0;
+                    if is_unfit && is_segmented {
                         counters.gso_fallbacks.add(1);
-                        self.send_singly(socket, regions, &failed, counters);
-                    } else {
+                        self.send_singly(socket, regions, done, counters);
+                        done += 1;
+                    } else if is_unfit || tried == Some(done) {
                         counters.send_errors.add(1);
+                        done += 1;
+                    } else {
+                        tried = Some(done);
                     }
                 }
             }
         }
     }
 
-    /// Sends the datagrams of a GSO message one by one.
-    fn send_singly(&mut self, socket: BorrowedFd<'_>, regions: &[&[u8]], failed: &Outgoing, counters: &Counters) {
+    /// Sends the datagrams of the GSO message at `index` one by one.
+    fn send_singly(&mut self, socket: BorrowedFd<'_>, regions: &[&[u8]], index: usize, counters: &Counters) {
+        let failed = self.messages[index].clone();
         let mut singles = Vec::with_capacity(MAX_SEGMENTS as usize);
         let mut start = failed.pieces.start;
         let mut bytes = 0;
@@ -366,10 +389,15 @@ impl SendQueue {
             }
         }
         let mut rest = &singles[..];
+        let mut tried = usize::MAX;
         while !rest.is_empty() {
             let sent = match self.sender.send(socket, regions, &self.pieces, &rest[..rest.len().min(SEND_BATCH)]) {
                 Ok(sent) => sent.max(1),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(_) if tried != rest.len() => {
+                    tried = rest.len();
+                    0
+                }
                 Err(_) => {
                     counters.send_errors.add(1);
                     1

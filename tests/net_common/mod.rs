@@ -56,6 +56,7 @@ pub fn start(config: &Config) -> Result<Net, StartError> {
         turn_secrets: vec![SECRET.to_vec()],
         nonce_secret: b"nonce".to_vec(),
         tcp_addresses: Vec::new(),
+        revoked: Arc::default(),
     })
 }
 
@@ -92,7 +93,8 @@ impl Server {
             Kind::Tcp => (Link::stream(TcpStream::connect(self.tcp).await.unwrap()), self.tcp),
             Kind::Tls => (Link::stream(self.connect_tls().await), self.tls),
         };
-        TurnClient::new(link, server, subject)
+        let family = (kind == Kind::Udp6).then_some(2);
+        TurnClient { family, ..TurnClient::new(link, server, subject) }
     }
 
     pub async fn connect_tls(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
@@ -243,6 +245,8 @@ pub fn whole_frame(buffer: &[u8]) -> Option<(usize, usize)> {
 pub struct TurnClient {
     pub link: Link,
     pub credential: core::Client,
+    /// The relayed address asked for by [`TurnClient::try_allocate`]; `None` leaves it to the server.
+    pub family: Option<u8>,
     next_id: u32,
 }
 
@@ -260,7 +264,7 @@ impl TurnClient {
         let tuple = FiveTuple { client: server, server, transport: Transport::Udp };
         let credential =
             core::Client { tuple, username: minted.username, password: minted.password, nonce: Vec::new() };
-        Self { link, credential, next_id: 1 }
+        Self { link, credential, family: None, next_id: 1 }
     }
 
     /// Sends a request and returns its reply; fetches a nonce first if there is none.
@@ -286,7 +290,12 @@ impl TurnClient {
     }
 
     pub async fn try_allocate(&mut self) -> Reply {
-        self.ask(|id| Ask::request(ALLOCATE, id).transport(17)).await
+        let family = self.family;
+        self.ask(|id| {
+            let ask = Ask::request(ALLOCATE, id).transport(17);
+            family.map_or(ask.clone(), |family| ask.family(family))
+        })
+        .await
     }
 
     /// Allocates and returns the relayed address.
@@ -308,6 +317,11 @@ impl TurnClient {
 
     pub async fn release(&mut self) -> Reply {
         self.ask(|id| Ask::request(REFRESH, id).lifetime(0)).await
+    }
+
+    /// Releases and goes; the error code, if there was one.
+    pub async fn into_released(mut self) -> Option<u16> {
+        self.release().await.code()
     }
 
     pub async fn send_to(&mut self, peer: SocketAddr, payload: &[u8]) {

@@ -120,9 +120,9 @@ fn what_cannot_be_segmented_goes_out_singly() {
     let mut queue = SendQueue::new(true);
     queue.pieces = vec![Piece { region: 0, start: 0, len: 4 }; 5];
     queue.pieces.push(Piece { region: 0, start: 0, len: 1 });
-    let failed = Outgoing { to, source: None, segment: 8, pieces: 0..6 };
+    queue.messages = vec![Outgoing { to, source: None, segment: 8, pieces: 0..6 }];
     let counters = Counters::default();
-    queue.send_singly(sender.as_fd(), &[b"abcd"], &failed, &counters);
+    queue.send_singly(sender.as_fd(), &[b"abcd"], 0, &counters);
     assert_eq!([receive(&socket), receive(&socket), receive(&socket)].map(|d| d.len()), [8, 8, 5]);
 }
 
@@ -131,6 +131,7 @@ fn a_datagram_that_must_not_be_fragmented_goes_alone_and_in_place() {
     let (socket, to) = receiver();
     let sender = relay_socket_for_test();
     let mut queue = SendQueue::new(true);
+    let before = sys::mtu_discovery(sender.as_fd()).unwrap();
     for index in 0..3 {
         let payload = Payload { region: Region::Input, start: index, len: 1 };
         if index == 1 {
@@ -141,6 +142,29 @@ fn a_datagram_that_must_not_be_fragmented_goes_alone_and_in_place() {
     }
     queue.flush(b"abc", &[], |_| Some(sender.as_fd()), &Counters::default());
     assert_eq!([receive(&socket), receive(&socket), receive(&socket)].concat(), b"abc");
+    assert_eq!(sys::mtu_discovery(sender.as_fd()).unwrap(), before, "the option is the socket's, and restored");
+    sys::set_dont_fragment(sender.as_fd(), false, true).unwrap();
+    assert_ne!(sys::mtu_discovery(sender.as_fd()).unwrap(), before);
+}
+
+#[test]
+fn an_error_about_an_earlier_packet_costs_no_other() {
+    let (socket, to) = receiver();
+    let sender = relay_socket_for_test();
+    let mut queue = SendQueue::new(true);
+    let counters = Counters::default();
+    // Nobody listens on port 1; loopback says so before the send returns, and the next send is told.
+    for round in 0..10 {
+        queue.push_copy(path(0, "127.0.0.1:1".parse().unwrap()), b"anybody?");
+        queue.flush(&[], &[], |_| Some(sender.as_fd()), &counters);
+        queue.push_copy(path(0, to), &[round]);
+        queue.flush(&[], &[], |_| Some(sender.as_fd()), &counters);
+        assert_eq!(receive(&socket), [round]);
+        assert_eq!(queue.take_failed(), Some(0), "the owner is told to look at the errors");
+    }
+    let mut totals = Default::default();
+    counters.add_to(&mut totals);
+    assert_eq!(totals.send_errors, 0);
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! Socket options that no safe crate offers.
+
+use std::io;
+use std::mem::size_of;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use libc::c_int;
+
+use super::check;
+
+/// Asks the kernel to say which local address a datagram was sent to.
+pub(in crate::net) fn enable_packet_info(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    if v6 {
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)
+    } else {
+        set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+    }
+}
+
+/// Asks the kernel to hand over runs of datagrams of one sender as one message (UDP GRO, Linux 5.0).
+pub(in crate::net) fn enable_gro(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
+}
+
+/// Whether the kernel knows UDP GSO (Linux 4.18): a segment size of 0 is accepted and changes nothing.
+pub(in crate::net) fn supports_gso(socket: BorrowedFd<'_>) -> bool {
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
+}
+
+/// Linux's "never set DF, and believe no ICMP about the path's MTU" (`linux/in.h`; since 3.15), which libc does not name.
+const IP_PMTUDISC_OMIT: c_int = 5;
+
+/// Forbids or allows fragmentation of what is sent. Relayed packets may be fragmented unless the client asked otherwise.
+///
+/// Over IPv4 the allowing mode is not `IP_PMTUDISC_DONT`: that one hides "fragmentation needed", which comes back after
+/// the mode was restored and which the client that asked for DF must hear of.
+pub(in crate::net) fn set_dont_fragment(socket: BorrowedFd<'_>, v6: bool, dont_fragment: bool) -> io::Result<()> {
+    let (level, name, on, off) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO, libc::IPV6_PMTUDISC_DONT)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO, IP_PMTUDISC_OMIT)
+    };
+    set_option(socket, level, name, if dont_fragment { on } else { off })
+}
+
+/// Asks the kernel to queue ICMP errors about packets sent (`super::take_error`), and to count the queue as input for
+/// whoever waits for that.
+pub(in crate::net) fn report_errors(socket: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+    let (level, name) =
+        if v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) } else { (libc::IPPROTO_IP, libc::IP_RECVERR) };
+    set_option(socket, level, name, 1)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SELECT_ERR_QUEUE, 1)
+}
+
+/// Asks for socket buffers of `bytes`, beyond the system's limit where we have the privilege.
+pub(in crate::net) fn force_buffers(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = bytes.min(c_int::MAX as usize) as c_int;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+}
+
+fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: the option's value is one `c_int` that lives through the call, and its length is given.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            ptr::from_ref(&value).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// How an IPv4 socket treats the path's MTU, as set by [`set_dont_fragment`].
+#[cfg(test)]
+pub(in crate::net) fn mtu_discovery(socket: BorrowedFd<'_>) -> io::Result<c_int> {
+    let (mut value, mut len) = (0, size_of::<c_int>() as libc::socklen_t);
+    // SAFETY: the value has the length given, and both live through the call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            ptr::from_mut(&mut value).cast(),
+            &mut len,
+        )
+    })?;
+    Ok(value)
+}

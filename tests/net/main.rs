@@ -1,0 +1,6 @@
+//! The shell over real sockets, where it is more than a way to the core: ICMP, several addresses, settings that change.
+
+#[path = "../net_common/mod.rs"]
+mod net_common;
+
+mod icmp;
