@@ -9,6 +9,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc;
 
 use super::sys::WakeUp;
+use super::tcp::News;
 use crate::credentials::turn::covers;
 use crate::relay::{RelayId, Usage};
 
@@ -24,6 +25,8 @@ pub(super) enum Order {
     Revoke(Arc<Revocation>),
     /// Tell what this subject uses.
     Report { subject: Arc<str>, reply: mpsc::Sender<Usage> },
+    /// What became of a link of a TCP allocation.
+    Link(News),
     /// End every allocation and stop.
     Stop,
 }

@@ -16,6 +16,7 @@ mod revocations;
 mod shard;
 mod stream;
 mod sys;
+mod tcp;
 mod udp;
 mod worker;
 
@@ -71,6 +72,7 @@ struct Shared {
     relay: Arc<relay::Shared>,
     grants: Arc<Grants>,
     directory: Arc<Directory>,
+    tcp: Arc<tcp::Registry>,
     workers: Workers,
     /// The kernel cuts large sends into datagrams.
     gso: bool,
@@ -129,6 +131,7 @@ impl Net {
             relay,
             workers: Workers::new(Arc::clone(&directory), gso),
             directory,
+            tcp: Arc::new(tcp::Registry::new(config.limits.tcp_connections_total)),
             gso,
             udp_addresses,
             shard_mailboxes: bells.map_err(failed)?.into_iter().map(|bell| Arc::new(Mailbox::new(bell))).collect(),
@@ -329,6 +332,7 @@ fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
         deny_peers: config.deny_peers.clone(),
         permissions: config.limits.permissions,
         channels: config.limits.channels,
+        tcp_connections: if config.tcp_relay { config.limits.tcp_connections } else { 0 },
         legacy_channels: config.legacy_channels,
         strict_family: config.strict_family,
         strict_expiry: config.strict_expiry,

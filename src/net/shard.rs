@@ -248,6 +248,8 @@ impl Shard {
                 }
                 false
             }
+            // No client over UDP has a TCP allocation.
+            Order::Link(_) => false,
             Order::Stop => true,
         }
     }
@@ -264,6 +266,8 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
+                    // No client over UDP has a TCP allocation.
+                    Output::Tcp(_) => {}
                     Output::Event(event) => self.shared.tell(&event),
                 }
             }

@@ -26,6 +26,7 @@ mod revoked;
 pub mod settings;
 pub mod stun;
 mod table;
+pub mod tcp;
 pub mod types;
 mod usage;
 
@@ -51,6 +52,7 @@ pub use event::{
 pub use icmp::IcmpError;
 pub use revoked::{Nobody, Revoked};
 pub use settings::{Limits, Settings};
+pub use tcp::TcpOutput;
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
 pub use usage::Usage;
 
@@ -94,8 +96,12 @@ pub struct Relay {
     table: Table,
     outputs: VecDeque<Output>,
     budget: Budget,
+    /// Datagrams have come: this is a shard's core, which keeps its queue, so that floods do not touch the heap.
+    takes_datagrams: bool,
     seed: u64,
     rng: Rng,
+    /// A ConnectionBind that waits for the shell (RFC 6062 section 5.4).
+    binding: Option<Box<tcp::Binding>>,
 }
 
 /// An authenticated request on its way through its procedure.
@@ -112,7 +118,8 @@ impl Relay {
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
         let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
-        Self { shared, table, outputs, budget, seed, rng: Rng { state: seed } }
+        let (takes_datagrams, rng) = (false, Rng { state: seed });
+        Self { shared, table, outputs, budget, takes_datagrams, seed, rng, binding: None }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -123,11 +130,13 @@ impl Relay {
             allocation.owner.forget_key();
             allocation.apply(&self.shared.policy);
         }
+        self.deny_links();
     }
 
     /// Takes one datagram (UDP) or one frame (stream, cut by `framing`) from a client. `Some` says where its payload
     /// goes; replies and everything else are drained with [`Relay::poll_output`].
     pub fn handle_client(&mut self, now: Now, tuple: &FiveTuple, datagram: &[u8]) -> Option<ToPeer> {
+        self.takes_datagrams |= !tuple.transport.is_stream();
         match datagram.first().map(|first| framing::FirstByte::of(*first)) {
             Some(framing::FirstByte::ChannelData) => self.channel_data(now, tuple, datagram),
             Some(framing::FirstByte::Stun) => self.message(now, tuple, datagram),
@@ -147,9 +156,15 @@ impl Relay {
             (Class::Indication, method::SEND) => return self.send_indication(now, tuple, &message),
             (Class::Indication, _) => self.note_dropped(DropReason::Indication),
             (Class::Request, method::BINDING) => self.binding(now, tuple, &message),
-            (Class::Request, method::ALLOCATE | method::REFRESH | method::CREATE_PERMISSION | method::CHANNEL_BIND) => {
-                self.request(now, tuple, &message)
-            }
+            (
+                Class::Request,
+                method::ALLOCATE
+                | method::REFRESH
+                | method::CREATE_PERMISSION
+                | method::CHANNEL_BIND
+                | method::CONNECT
+                | method::CONNECTION_BIND,
+            ) => self.request(now, tuple, &message),
             // RFC 8489 section 6.3: methods we do not know, and responses, get no answer.
             (Class::Request | Class::Success | Class::Error, _) => self.note_dropped(DropReason::Malformed),
         }
@@ -177,6 +192,8 @@ impl Relay {
             method::ALLOCATE => self.allocate(&exchange),
             method::REFRESH => self.refresh(&exchange).map(Some),
             method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
+            method::CONNECT => self.connect(&exchange).map(|()| None),
+            method::CONNECTION_BIND => self.connection_bind(&exchange).map(|()| None),
             _ => self.channel_bind(&exchange).map(Some),
         });
         let software = &shared.settings.software;
@@ -279,6 +296,7 @@ impl Relay {
                 self.end_family(slot, family, EndReason::Expired);
             }
         }
+        self.expire_links(now, slot);
     }
 
     /// When `handle_timeout` is next due; `None` while nothing can expire.
@@ -289,8 +307,8 @@ impl Relay {
     /// The next output; drain to `None` after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        // A stream's core, with one allocation at most, keeps no memory for a queue that is rarely used.
-        if output.is_none() && self.table.live() <= 1 {
+        // A stream's core keeps no memory for a queue that is rarely used.
+        if output.is_none() && !self.takes_datagrams {
             self.outputs = VecDeque::new();
         }
         output

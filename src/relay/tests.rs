@@ -24,6 +24,7 @@ fn relay() -> Relay {
         deny_peers: Vec::new(),
         permissions: 3,
         channels: 2,
+        tcp_connections: 4,
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
@@ -115,4 +116,14 @@ fn ids_of_one_seed_do_not_repeat() {
     let mut rng = Rng { state: 3 };
     let ids: std::collections::HashSet<TransactionId> = (0..10_000).map(|_| rng.transaction()).collect();
     assert_eq!(ids.len(), 10_000);
+}
+
+/// Vigna's reference implementation gives these for seed 0.
+#[test]
+fn random_numbers_are_split_mix_64() {
+    let mut rng = Rng { state: 0 };
+    assert_eq!(
+        [rng.next(), rng.next(), rng.next()],
+        [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
+    );
 }

@@ -8,9 +8,9 @@ pub mod gate;
 pub mod host;
 pub mod hub;
 pub mod ice;
-pub mod polling;
+mod polling;
 pub mod routes;
-mod socketio;
+pub mod socketio;
 pub mod tls;
 pub mod websocket;
 
