@@ -5,6 +5,7 @@ mod backend;
 mod cors;
 mod openapi;
 mod pages;
+mod peers;
 mod policy;
 mod reply;
 
@@ -62,6 +63,7 @@ impl Site {
             .route("/api/tokens", post(backend::tokens))
             .route("/api/credentials", post(backend::credentials))
             .route("/api/revoke", post(backend::revoke))
+            .route("/api/peers/{id}", get(peers::usage).options(api::preflight))
             .route("/api/openapi.json", get(openapi::document))
             .route("/ca.crt", get(api::authority))
             .route("/healthz", get(api::health))
