@@ -29,9 +29,9 @@ pub(super) struct Task<P> {
     requests: Option<mpsc::Receiver<RequestToSession>>,
     /// The GET that waits.
     poll: Option<oneshot::Sender<Reply>>,
-    socket: Option<Socket>,
+    socket: Option<Box<Socket>>,
     /// The WebSocket that wants to take over.
-    probe: Option<Socket>,
+    probe: Option<Box<Socket>>,
 }
 
 /// What a task waits for.
@@ -45,45 +45,48 @@ enum Happening {
 }
 
 impl<P: Protocol> Task<P> {
-    pub(super) fn new(session: Session<P>, port: Port, desk: Desk, held: Held) -> Self {
-        Self { session, port, desk, held, requests: None, poll: None, socket: None, probe: None }
+    /// Boxed, since every future that it passes through would make room for it.
+    pub(super) fn new(session: Session<P>, port: Port, desk: Desk, held: Held) -> Box<Self> {
+        Box::new(Self { session, port, desk, held, requests: None, poll: None, socket: None, probe: None })
     }
 
     /// With HTTP requests from here.
-    pub(super) fn polled(self, requests: mpsc::Receiver<RequestToSession>) -> Self {
-        Self { requests: Some(requests), ..self }
+    pub(super) fn polled(mut self: Box<Self>, requests: mpsc::Receiver<RequestToSession>) -> Box<Self> {
+        self.requests = Some(requests);
+        self
     }
 
     /// On a WebSocket from the beginning.
-    pub(super) fn connected(self, socket: Socket) -> Self {
-        Self { socket: Some(socket), ..self }
+    pub(super) fn connected(mut self: Box<Self>, socket: Box<Socket>) -> Box<Self> {
+        self.socket = Some(socket);
+        self
     }
 
     /// Runs until the session is over, or what waits for it is needed by others.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self: Box<Self>) {
         let cut = self.port.cut();
         tokio::select! {
             () = self.serve() => {}
-            () = cut => {}
-        }
-    }
-
-    async fn serve(mut self) {
-        while !self.drain().await {
-            let happening = self.wait().await;
-            self.handle(happening);
+            () = cut => return,
         }
         let resume = self.desk.resume();
         let waits = self.session.can_come_back() && !self.port.hub().is_closing() && !resume.is_zero();
         let code = self.session.fault().map_or(1000, Fault::close_code);
         // A GET that is waiting is let go with an error.
-        let Self { port, socket, probe, .. } = self;
+        let Self { port, socket, probe, .. } = *self;
         let place = port.close().await;
         for socket in [socket, probe].into_iter().flatten() {
-            websocket::close(socket, code).await;
+            websocket::close(*socket, code).await;
         }
         if waits {
             place.wait(resume);
+        }
+    }
+
+    async fn serve(&mut self) {
+        while !self.drain().await {
+            let happening = self.wait().await;
+            self.handle(happening);
         }
     }
 
@@ -175,7 +178,7 @@ impl<P: Protocol> Task<P> {
             }
             RequestToSession::Upgrade(socket) => {
                 if self.session.handle_probe_opened(now).is_ok() {
-                    self.probe = Some(*socket);
+                    self.probe = Some(socket);
                 } else {
                     tokio::spawn(websocket::close(*socket, 1008));
                 }
@@ -209,7 +212,7 @@ impl<P: Protocol> Task<P> {
                 Output::Transport(Signal::Switch) => self.socket = self.probe.take(),
                 Output::Transport(Signal::DropProbe) => {
                     if let Some(probe) = self.probe.take() {
-                        tokio::spawn(websocket::close(probe, 1008));
+                        tokio::spawn(websocket::close(*probe, 1008));
                     }
                 }
                 Output::Transport(Signal::Close) => over = true,
@@ -259,7 +262,7 @@ async fn receive(requests: &mut Option<mpsc::Receiver<RequestToSession>>) -> Req
     std::future::pending().await
 }
 
-async fn next(socket: &mut Option<Socket>) -> Option<Result<Message, Error>> {
+async fn next(socket: &mut Option<Box<Socket>>) -> Option<Result<Message, Error>> {
     match socket {
         Some(socket) => socket.next().await,
         None => std::future::pending().await,
