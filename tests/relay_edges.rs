@@ -170,6 +170,26 @@ fn the_revoked_are_challenged_like_strangers() {
 }
 
 #[test]
+fn who_is_revoked_while_the_socket_opens_gets_none() {
+    let everybody = Arc::new(Everybody::default());
+    let mut world = World::new(settings());
+    let revoked = Arc::clone(&everybody) as Arc<dyn Revoked>;
+    world.relay = Relay::new(Arc::new(Shared::with_revoked(settings(), revoked)), 7);
+    let client = world.client(CLIENT, "p.1");
+    world.shell = Shell::Waits;
+    let ask = Ask::request(ALLOCATE, 1).transport(17).additional_family(2).signed(&client);
+    assert!(world.try_ask(&client, ask).is_none());
+    everybody.0.store(true, Ordering::Relaxed);
+    for open in std::mem::take(&mut world.asked) {
+        let bound = world.bound(&open);
+        world.grant(&open, Ok(bound));
+    }
+    let (_, reply) = world.replies.pop().expect("an answer");
+    assert_eq!((reply.code(), world.relay.allocations()), (Some(401), 0));
+    assert_eq!((world.opened.len(), world.closed.len()), (2, 2), "both sockets are closed, once");
+}
+
+#[test]
 fn the_first_of_two_data_attributes_counts() {
     let mut world = World::new(settings());
     let (client, _) = world.allocated(CLIENT, "p.1");
