@@ -25,7 +25,7 @@ use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
 use crate::web::routes::Site;
-use crate::web::tls::Tls;
+use crate::web::tls::{Tls, acme};
 use crate::web::{Bound, Web};
 use crate::webhooks::Webhooks;
 use follow::Watch;
@@ -175,6 +175,11 @@ fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(wa
     let front = Arc::new(Front::new(site, stopped.clone(), alive.held.downgrade()));
     for listener in listeners {
         tokio::spawn(Arc::clone(&front).accept(listener));
+    }
+    if let Some(acme) = &tls.acme {
+        let bound = &web.bound;
+        let kinds = acme::kinds(bound.tcp.iter().chain(&bound.http).copied());
+        tokio::spawn(Arc::clone(acme).run(Arc::clone(&tls.identity), kinds, stopped.clone()));
     }
     tokio::spawn(renew(Arc::clone(web), Arc::clone(tls), stopped));
     Ok((stop, alive))

@@ -3,7 +3,10 @@
 
 mod relay_common;
 
-use relais::relay::{Event, Exposure};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use relais::relay::{EndReason, Event, Exposure, Relay, Revoked, Shared};
 use relay_common::*;
 
 const CLIENT: &str = "198.51.100.7:4000";
@@ -135,6 +138,55 @@ fn what_strangers_cost_is_counted_in_whole_packets() {
         sent += world.ask(&client, ask).message.raw.len() as u64 + 28;
         assert_eq!(world.relay.exposure(), Exposure { replies: u64::from(number) + 1, received, sent });
     }
+}
+
+/// A table that says of everybody what the test wants.
+#[derive(Default)]
+struct Everybody(AtomicBool);
+
+impl Revoked for Everybody {
+    fn is_revoked(&self, _: u64, _: &str) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn the_revoked_are_challenged_like_strangers() {
+    let everybody = Arc::new(Everybody::default());
+    let mut world = World::new(settings());
+    let revoked = Arc::clone(&everybody) as Arc<dyn Revoked>;
+    world.relay = Relay::new(Arc::new(Shared::with_revoked(settings(), revoked)), 7);
+    let (client, _) = world.allocated(CLIENT, "p.1");
+    assert_eq!(world.ask(&client, Ask::request(REFRESH, 1).signed(&client)).code(), None);
+    everybody.0.store(true, Ordering::Relaxed);
+    for (method, id) in [(REFRESH, 2), (ALLOCATE, 3)] {
+        let reply = world.ask(&client, Ask::request(method, id).transport(17).signed(&client));
+        assert_eq!(reply.code(), Some(401));
+        assert!(reply.get(0x0014).is_some() && reply.get(0x0015).is_some(), "realm and nonce, or browsers give up");
+        assert!(!reply.is_signed_by(&client), "its key is none any more");
+    }
+    assert_eq!((world.relay.allocations(), world.opened.len()), (0, world.closed.len()));
+    assert!(world.events.iter().any(|event| matches!(event, Event::Deleted { reason: EndReason::Revoked, .. })));
+}
+
+#[test]
+fn who_is_revoked_while_the_socket_opens_gets_none() {
+    let everybody = Arc::new(Everybody::default());
+    let mut world = World::new(settings());
+    let revoked = Arc::clone(&everybody) as Arc<dyn Revoked>;
+    world.relay = Relay::new(Arc::new(Shared::with_revoked(settings(), revoked)), 7);
+    let client = world.client(CLIENT, "p.1");
+    world.shell = Shell::Waits;
+    let ask = Ask::request(ALLOCATE, 1).transport(17).additional_family(2).signed(&client);
+    assert!(world.try_ask(&client, ask).is_none());
+    everybody.0.store(true, Ordering::Relaxed);
+    for open in std::mem::take(&mut world.asked) {
+        let bound = world.bound(&open);
+        world.grant(&open, Ok(bound));
+    }
+    let (_, reply) = world.replies.pop().expect("an answer");
+    assert_eq!((reply.code(), world.relay.allocations()), (Some(401), 0));
+    assert_eq!((world.opened.len(), world.closed.len()), (2, 2), "both sockets are closed, once");
 }
 
 #[test]

@@ -66,6 +66,7 @@ impl Site {
             .route("/api/peers/{id}", get(peers::usage).options(api::preflight))
             .route("/api/openapi.json", get(openapi::document))
             .route("/ca.crt", get(api::authority))
+            .route("/.well-known/acme-challenge/{token}", get(api::challenge))
             .route("/healthz", get(api::health))
             .with_state(shared);
         let router = Router::new()

@@ -209,7 +209,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
             let Some(port) = mount.web.hub.open(place).await else { return };
             let session = mount.session(&session_id(&SystemRandom), Transport::WebSocket, token);
             // A task of its own: this one holds what the way here needed.
-            tokio::spawn(Task::new(session, port, desk, mount.held()).connected(socket).run());
+            tokio::spawn(Task::new(session, port, desk, mount.held()).connected(Box::new(socket)).run());
         });
         Ok(())
     }

@@ -45,37 +45,29 @@ enum Happening {
 }
 
 impl<P: Protocol> Task<P> {
-    pub(super) fn new(session: Session<P>, port: Port, desk: Desk, held: Held) -> Self {
-        Self { session, port, desk, held, requests: None, poll: None, socket: None, probe: None }
+    /// Boxed, since every future that it passes through would make room for it.
+    pub(super) fn new(session: Session<P>, port: Port, desk: Desk, held: Held) -> Box<Self> {
+        Box::new(Self { session, port, desk, held, requests: None, poll: None, socket: None, probe: None })
     }
 
     /// With HTTP requests from here.
-    pub(super) fn polled(self, requests: mpsc::Receiver<RequestToSession>) -> Self {
-        Self { requests: Some(requests), ..self }
+    pub(super) fn polled(mut self: Box<Self>, requests: mpsc::Receiver<RequestToSession>) -> Box<Self> {
+        self.requests = Some(requests);
+        self
     }
 
     /// On a WebSocket from the beginning.
-    pub(super) fn connected(self, socket: Socket) -> Self {
-        Self { socket: Some(Box::new(socket)), ..self }
+    pub(super) fn connected(mut self: Box<Self>, socket: Box<Socket>) -> Box<Self> {
+        self.socket = Some(socket);
+        self
     }
 
-    /// Runs until the session is over, or what waits for it is needed by others. Boxed first: a future holds what is
-    /// moved through it once for every step.
-    pub(super) fn run(self) -> impl Future<Output = ()> {
-        let task = Box::new(self);
-        async move {
-            let cut = task.port.cut();
-            tokio::select! {
-                () = task.serve() => {}
-                () = cut => {}
-            }
-        }
-    }
-
-    async fn serve(mut self: Box<Self>) {
-        while !self.drain().await {
-            let happening = self.wait().await;
-            self.handle(happening);
+    /// Runs until the session is over, or what waits for it is needed by others.
+    pub(super) async fn run(mut self: Box<Self>) {
+        let cut = self.port.cut();
+        tokio::select! {
+            () = self.serve() => {}
+            () = cut => return,
         }
         let resume = self.desk.resume();
         let waits = self.session.can_come_back() && !self.port.hub().is_closing() && !resume.is_zero();
@@ -88,6 +80,13 @@ impl<P: Protocol> Task<P> {
         }
         if waits {
             place.wait(resume);
+        }
+    }
+
+    async fn serve(&mut self) {
+        while !self.drain().await {
+            let happening = self.wait().await;
+            self.handle(happening);
         }
     }
 
