@@ -138,6 +138,8 @@ pub struct Config {
     pub origins: Vec<String>,
     pub domain: Option<String>,
     pub public_ips: Vec<PublicIp>,
+    /// The second address of NAT discovery (RFC 5780).
+    pub alt_ip: Option<IpAddr>,
     /// Where relayed addresses are bound; empty: the address the client reached us on.
     pub relay_ips: Vec<IpAddr>,
     pub relay_ports: (u16, u16),
@@ -183,6 +185,7 @@ impl Default for Config {
             origins: Vec::new(),
             domain: None,
             public_ips: Vec::new(),
+            alt_ip: None,
             relay_ips: Vec::new(),
             relay_ports: (49152, 65535),
             realm: "relais".into(),

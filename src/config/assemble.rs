@@ -80,6 +80,7 @@ impl<'a> Reader<'a> {
             origins: self.list("origin", parse::origin),
             domain: self.optional("domain", parse::domain),
             public_ips: self.list("public_ip", parse::public_ip),
+            alt_ip: self.optional("alt_ip", parse::literal_ip),
             relay_ips: self.list("relay_ip", parse::literal_ip),
             relay_ports: self.one("relay_ports", default.relay_ports, parse::port_range),
             realm: self.one("realm", default.realm, parse::realm),

@@ -111,6 +111,10 @@ pub const KEYS: &[Key] = &[
         "the bound addresses",
         "How the world reaches us when that is not the bound address (1:1 NAT of a cloud or a router)",
     ),
+    Key::new("turn", "alt_ip", Kind::One, "IP").help(
+        "none",
+        "A second address of this host, for NAT discovery (RFC 5780): it and the port beside the first are bound too",
+    ),
     Key::new("turn", "relay_ip", Kind::List, "IP")
         .help("the address the client reached us on", "Bind relayed addresses here"),
     Key::new("turn", "relay_ports", Kind::One, "A-B").help("49152-65535", "Ports of relayed addresses"),

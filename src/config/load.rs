@@ -196,6 +196,13 @@ mod tests {
             ("[turn]\nrelay_ports = \"3000-4000\"", &["turn.udp", "0.0.0.0:3478", "--relay-ports"]),
             ("[turn]\nallow_peer = [\"10.0.0.1/8\"]", &["turn.allow_peer", "10.0.0.1/8", "10.0.0.0/8"]),
             ("[turn]\nudp = [\"127.0.0.1:5\", \"127.0.0.1:5\"]", &["turn.udp", "twice"]),
+            ("[turn]\nalt_ip = \"10.0.0.2\"", &["turn.alt_ip", "10.0.0.2", "literal", "--udp IP:PORT"]),
+            ("[turn]\nudp = [\"10.0.0.1:1\"]\nalt_ip = \"fd00::1\"", &["turn.alt_ip", "fd00::1", "IPv6", "--udp"]),
+            ("[turn]\nudp = [\"10.0.0.1:9\"]\nalt_ip = \"10.0.0.1\"", &["turn.alt_ip", "10.0.0.1:9", "another one"]),
+            (
+                "[turn]\nudp = [\"10.0.0.1:9\", \"10.0.0.1:10\"]\nalt_ip = \"10.0.0.2\"",
+                &["turn.alt_ip", "10.0.0.1:10", "take that out"],
+            ),
             ("[turn]\nudp = []\n[web]\ntcp = []", &["nothing to listen on"]),
             ("[web]\ntcp = [\"127.0.0.1:80\"]\nhttp = [\"127.0.0.1:80\"]", &["web.http", "127.0.0.1:80", "twice"]),
             ("[tls]\ncert = \"/c.pem\"", &["tls.cert", "/c.pem", "--key"]),

@@ -35,6 +35,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
             Some(bound) => format!("{}/{bound}", ip.public),
             None => ip.public.to_string(),
         })),
+        "alt_ip" => config.alt_ip.map(quote),
         "relay_ip" => list(&config.relay_ips),
         "relay_ports" => Some(quote(format_args!("{}-{}", config.relay_ports.0, config.relay_ports.1))),
         "realm" => Some(quote(&config.realm)),

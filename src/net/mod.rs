@@ -1,6 +1,7 @@
 //! The I/O shell of the relay: shards for UDP, one task per TCP or TLS client, ports, quotas, hairpin.
 
 mod addresses;
+pub(crate) mod alternate;
 mod backlog;
 mod counters;
 mod forward;
@@ -29,7 +30,7 @@ use rustc_hash::FxHashMap;
 
 use crate::clock;
 use crate::config::Config;
-use crate::relay::{self, FiveTuple, Settings};
+use crate::relay::{self, Alternate, FiveTuple, Settings};
 
 pub use addresses::{default_route_addresses, interface_addresses};
 use counters::Counters;
@@ -95,8 +96,9 @@ impl Net {
         };
         // All sockets of all shards, before the first is read: the kernel spreads clients over a group, and a group that
         // grows moves them.
-        let listeners = listener::bind_all(&config.udp, shards)?;
+        let mut listeners = listener::bind_all(&config.udp, shards)?;
         let udp_addresses: Vec<_> = listeners.first().into_iter().flatten().map(|listener| listener.address).collect();
+        let alternate = alternate::bind(config, &mut listeners)?;
         let gso = listeners.iter().flatten().next().is_some_and(|listener| probe(listener.socket.as_fd()));
         let failed = |error: io::Error| StartError {
             address: config.udp.addresses.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
@@ -105,7 +107,7 @@ impl Net {
         };
         let bells = (0..shards).map(|_| WakeUp::new().map(Bell::Thread)).collect::<io::Result<Vec<_>>>();
         let directory = Arc::<Directory>::default();
-        let relay = Arc::new(relay::Shared::new(settings(&setup, &udp_addresses)));
+        let relay = Arc::new(relay::Shared::new(settings(&setup, &udp_addresses, alternate)));
         let shared = Arc::new(Shared {
             grants: Arc::new(Grants::new(config, Arc::clone(&relay))),
             relay,
@@ -237,9 +239,10 @@ fn probe(socket: std::os::fd::BorrowedFd<'_>) -> bool {
 }
 
 /// The relay's part of the configuration, with what only the shell knows: our own addresses and service ports.
-fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
+fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr], alternate: Option<Alternate>) -> Settings {
     let config = setup.config;
-    let bound = udp_addresses.iter().chain(&setup.tcp_addresses);
+    let other = alternate.map(|alternate| alternate.other);
+    let bound = udp_addresses.iter().chain(&setup.tcp_addresses).chain(&other);
     let public = config.public_ips.iter().map(|rule| rule.public);
     let mut own_ips = interface_addresses();
     own_ips.extend(bound.clone().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()));
@@ -258,6 +261,7 @@ fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
         own_ips,
         service_ports,
         public_ips: config.public_ips.clone(),
+        alternate,
         allow_peers: config.allow_peers.clone(),
         deny_peers: config.deny_peers.clone(),
         permissions: config.limits.permissions,

@@ -11,9 +11,16 @@ pub const REPLY_CAPACITY: usize = 548;
 
 /// The bytes of one control reply, kept inline so that a refused request touches no heap.
 #[derive(Clone)]
-pub struct ReplyBytes {
-    bytes: [u8; REPLY_CAPACITY],
-    len: u16,
+pub struct ReplyBytes(Kept);
+
+#[derive(Clone)]
+enum Kept {
+    Inline {
+        bytes: [u8; REPLY_CAPACITY],
+        len: u16,
+    },
+    /// A reply with PADDING (RFC 5780 section 7.6), which is meant to be too large for one packet.
+    Large(Box<[u8]>),
 }
 
 impl ReplyBytes {
@@ -21,7 +28,12 @@ impl ReplyBytes {
     pub fn new(message: &[u8]) -> Option<Self> {
         let mut bytes = [0; REPLY_CAPACITY];
         bytes.get_mut(..message.len())?.copy_from_slice(message);
-        Some(Self { bytes, len: message.len() as u16 })
+        Some(Self(Kept::Inline { bytes, len: message.len() as u16 }))
+    }
+
+    /// A reply of any size.
+    pub(super) fn large(message: Vec<u8>) -> Self {
+        Self(Kept::Large(message.into()))
     }
 }
 
@@ -29,13 +41,16 @@ impl Deref for ReplyBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        match &self.0 {
+            Kept::Inline { bytes, len } => &bytes[..usize::from(*len)],
+            Kept::Large(bytes) => bytes,
+        }
     }
 }
 
 impl std::fmt::Debug for ReplyBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReplyBytes({} bytes)", self.len)
+        write!(f, "ReplyBytes({} bytes)", self.len())
     }
 }
 

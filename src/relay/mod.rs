@@ -11,6 +11,7 @@ mod bandwidth;
 mod binding;
 mod bucket;
 mod budget;
+mod discovery;
 pub mod event;
 mod expiry;
 mod forward;
@@ -43,6 +44,7 @@ use crate::time::{Mono, Now};
 
 pub use bucket::Rate;
 pub use budget::Exposure;
+pub use discovery::Alternate;
 pub use event::{
     DropReason, EndReason, Event, OpenError, OpenRelay, Output, ReplyBytes, Route, ToClient, ToPeer, Traffic,
 };
@@ -163,7 +165,7 @@ impl Relay {
             }
         };
         let exchange = Exchange { now, tuple, message, identity, asked };
-        let outcome = request::refuse_unknown(message).and_then(|()| match message.method {
+        let outcome = request::refuse_unknown(message, &[]).and_then(|()| match message.method {
             method::ALLOCATE => self.allocate(&exchange),
             method::REFRESH => self.refresh(&exchange).map(Some),
             method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
@@ -218,15 +220,24 @@ impl Relay {
         make: impl FnOnce(&mut Self) -> Option<ReplyBytes>,
     ) {
         let is_stranger = !self.has_proven_address(now, tuple, message);
-        let (limits, key) = (&self.shared.settings.limits, self.shared.budget_key);
-        if is_stranger && !self.budget.allows(limits, key, tuple.client.ip(), now.mono) {
-            return self.note_dropped(DropReason::Budget);
+        if is_stranger && !self.spend(now, tuple, 1) {
+            return;
         }
         let reply = make(self);
         if let Some(reply) = reply.as_ref().filter(|_| is_stranger) {
             self.budget.count(message.len(), reply.len());
         }
         self.reply(tuple, reply);
+    }
+
+    /// Takes `tokens` from the budget for strangers; false when there are too few.
+    fn spend(&mut self, now: Now, tuple: &FiveTuple, tokens: u64) -> bool {
+        let (limits, key) = (&self.shared.settings.limits, self.shared.budget_key);
+        let is_within = self.budget.allows(limits, key, tuple.client.ip(), now.mono, tokens);
+        if !is_within {
+            self.note_dropped(DropReason::Budget);
+        }
+        is_within
     }
 
     /// Whether the sender is where its packets say: the handshake of a stream, an allocation, or a nonce that went to

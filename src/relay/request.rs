@@ -41,10 +41,11 @@ pub(super) struct ChannelBindRequest {
     pub(super) peer: SocketAddr,
 }
 
-/// Refuses attributes that must be understood and are not (RFC 8489 section 6.3.1).
-pub(super) fn refuse_unknown(message: &Message<'_>) -> Result<(), Refusal> {
+/// Refuses attributes that must be understood and are not (RFC 8489 section 6.3.1). `beside` are understood as well.
+pub(super) fn refuse_unknown(message: &Message<'_>, beside: &[u16]) -> Result<(), Refusal> {
     let mut unknown = UnknownKinds::default();
-    for attribute in message.attributes().filter(|attribute| !is_understood(attribute.kind)) {
+    let is_unknown = |kind| !is_understood(kind) && !beside.contains(&kind);
+    for attribute in message.attributes().filter(|attribute| is_unknown(attribute.kind)) {
         unknown.add(attribute.kind);
     }
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::Unknown(unknown)) }
@@ -128,6 +129,6 @@ fn family(message: &Message<'_>, kind: u16) -> Result<Option<RequestedFamily>, E
 }
 
 /// The value of an attribute whose length the RFC fixes; another length is a bad request.
-fn fixed<const N: usize>(message: &Message<'_>, kind: u16) -> Result<Option<[u8; N]>, ErrorCode> {
+pub(super) fn fixed<const N: usize>(message: &Message<'_>, kind: u16) -> Result<Option<[u8; N]>, ErrorCode> {
     message.get(kind).map(|value| value.try_into().map_err(|_| ErrorCode::BadRequest)).transpose()
 }

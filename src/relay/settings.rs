@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::bucket::Rate;
+use super::discovery::Alternate;
 use crate::config::{Cidr, PublicIp, StaticUser};
 
 /// The relay's part of the configuration, plain data.
@@ -22,6 +23,8 @@ pub struct Settings {
     pub service_ports: Vec<u16>,
     /// 1:1 NAT: the advertised address of each bound one (XOR-RELAYED-ADDRESS carries it).
     pub public_ips: Vec<PublicIp>,
+    /// The second address and port for NAT discovery (RFC 5780).
+    pub alternate: Option<Alternate>,
     pub allow_peers: Vec<Cidr>,
     pub deny_peers: Vec<Cidr>,
     /// Permissions per allocation; one more is 508.

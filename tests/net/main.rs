@@ -3,4 +3,5 @@
 #[path = "../net_common/mod.rs"]
 mod net_common;
 
+mod discovery;
 mod icmp;

@@ -52,6 +52,7 @@ pub fn settings() -> Settings {
         own_ips: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         service_ports: vec![3478],
         public_ips: Vec::new(),
+        alternate: None,
         allow_peers: Vec::new(),
         deny_peers: Vec::new(),
         permissions: 16,

@@ -3,6 +3,7 @@
 mod algorithms;
 mod allocations;
 mod base;
+mod discovery;
 mod peers;
 #[path = "../relay_common/mod.rs"]
 mod relay_common;
@@ -186,6 +187,7 @@ fn every_row_of_the_table() {
         peers::permissions(),
         peers::channels(),
         peers::indications(),
+        discovery::discovery(),
     ];
     let rows: Vec<Row> = tables.into_iter().flatten().collect();
     let mut seen = std::collections::HashSet::new();

@@ -18,6 +18,7 @@ fn grants(per_subject: usize) -> Arc<Grants> {
         own_ips: Vec::new(),
         service_ports: Vec::new(),
         public_ips: Vec::new(),
+        alternate: None,
         allow_peers: Vec::new(),
         deny_peers: Vec::new(),
         permissions: 1,
