@@ -152,18 +152,26 @@ fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(wa
     Ok((stop, alive))
 }
 
-/// Issues the leaf again while running, when it ages or addresses change.
+/// Follows this host's addresses: the peer policy must know them all, and the certificate names them. Issues the leaf
+/// again when it ages, too.
 async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(RENEWAL_INTERVAL);
     interval.tick().await;
+    let addresses = net::AddressWatch::new();
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             _ = interval.tick() => {}
+            () = addresses.changed() => {}
         }
         let (web, tls) = (Arc::clone(&web), Arc::clone(&tls));
-        let renewed =
-            tokio::task::spawn_blocking(move || tls.renew(&web.config, &net::interface_addresses(), clock::now().unix));
+        let renewed = tokio::task::spawn_blocking(move || {
+            let interfaces = net::interface_addresses();
+            if web.net.set_interface_addresses(&interfaces) {
+                tracing::info!("the addresses of this host have changed");
+            }
+            tls.renew(&web.config, &interfaces, clock::now().unix)
+        });
         match renewed.await {
             Ok(Ok(true)) => tracing::info!("a new server certificate is in use"),
             Ok(Ok(false)) | Err(_) => {}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::task::AtomicWaker;
 
 use super::sys::WakeUp;
-use crate::relay::RelayId;
+use crate::relay::{self, RelayId};
 
 /// Packets waiting in one mailbox; more are dropped and counted. A turn takes all of them, so this many is a burst.
 const MAX_PACKETS: usize = 4_096;
@@ -15,10 +15,12 @@ const MAX_PACKETS: usize = 4_096;
 const MAX_BYTES: usize = 4 << 20;
 
 /// What the owner of a mailbox must do.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Order {
     /// End the allocations of this subject.
     Revoke(Arc<str>),
+    /// Go on with these settings.
+    Reconfigure(Arc<relay::Shared>),
     /// End every allocation and stop.
     Stop,
 }

@@ -67,7 +67,7 @@ impl Shard {
             poller.add(wake_up.as_fd(), MAIL)?;
         }
         Ok(Self {
-            relay: Relay::new(Arc::clone(&shared.relay), addresses::random_seed()),
+            relay: Relay::new(shared.current.get(), addresses::random_seed()),
             forwarder: Forwarder::new(Arc::clone(&shared.directory), shared.gso),
             shared,
             counters,
@@ -239,6 +239,10 @@ impl Shard {
             Order::Revoke(subject) => {
                 self.relay.revoke(now, subject);
                 self.drain(now);
+                false
+            }
+            Order::Reconfigure(relay) => {
+                self.relay.set_shared(Arc::clone(relay));
                 false
             }
             Order::Stop => true,

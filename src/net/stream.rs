@@ -51,7 +51,7 @@ where
     let Some(_registration) = shared.register(&mailbox) else { return };
     let now = clock::now();
     let mut client = Client {
-        relay: Relay::new(Arc::clone(&shared.relay), addresses::random_seed()),
+        relay: Relay::new(shared.current.get(), addresses::random_seed()),
         shared,
         stream,
         tuple,
@@ -204,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         for order in orders {
             match order {
                 Order::Revoke(subject) => self.relay.revoke(now, &subject),
+                Order::Reconfigure(relay) => self.relay.set_shared(relay),
                 Order::Stop => self.close(now, &mut worker.out),
             }
             self.drain(now, &mut worker.out);

@@ -5,3 +5,4 @@ mod net_common;
 
 mod discovery;
 mod icmp;
+mod reload;

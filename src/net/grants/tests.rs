@@ -12,9 +12,9 @@ fn grants(per_subject: usize) -> Arc<Grants> {
     let settings = Settings {
         realm: "relais".into(),
         software: String::new(),
-        turn_secrets: Vec::new(),
+        turn_secrets: vec![b"north".to_vec()],
         users: Vec::new(),
-        nonce_secrets: Vec::new(),
+        nonce_secrets: vec![b"nonce".to_vec()],
         own_ips: Vec::new(),
         service_ports: Vec::new(),
         public_ips: Vec::new(),
@@ -29,7 +29,7 @@ fn grants(per_subject: usize) -> Arc<Grants> {
         password_algorithms: true,
         limits: crate::relay::settings::Limits::default(),
     };
-    Arc::new(Grants::new(&config, Arc::new(relay::Shared::new(settings))))
+    Arc::new(Grants::new(&config, Arc::new(Current::of(settings, Vec::new()).unwrap())))
 }
 
 fn asked(subject: &str, family: Family) -> OpenRelay {
