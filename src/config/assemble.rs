@@ -141,6 +141,13 @@ impl<'a> Reader<'a> {
         let single = self.list("secret", parse::secret);
         let file = self.optional("secret_file", parse::path);
         let list = self.list("secrets", parse::secret);
+        if self.setting("secrets").is_some_and(|setting| setting.values.is_empty()) {
+            self.complain(
+                "secrets",
+                "[]",
+                "the list is empty; write a secret into it, or leave it out for its default",
+            );
+        }
         let rank = |name: &str| self.setting(name).map(|setting| setting.source.rank());
         let ranks = [rank("secret"), rank("secret_file"), rank("secrets")];
         let top = ranks.iter().flatten().max().copied();

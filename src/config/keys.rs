@@ -150,7 +150,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("turn", "strict_family", Kind::Switch, "").without_flag().help(
         "off",
-        "Give IPv4 to an Allocate that names no address family, as the RFC says, not the family it came over",
+        "Refuse an Allocate that names no address family where there is no IPv4 to relay on; off: IPv6 if it came so",
     ),
     Key::new("turn", "strict_expiry", Kind::Switch, "")
         .without_flag()

@@ -16,6 +16,7 @@ const SECRET_ADVISED: usize = 16;
 pub fn check(reader: &mut Reader<'_>, config: &Config) {
     listeners(reader, config);
     alternate(reader, config);
+    users(reader, config);
     relay_ports(reader, config);
     directories(reader, config);
     files(reader, config);
@@ -51,6 +52,15 @@ fn repeated(reader: &mut Reader<'_>, name: &str, addresses: &[SocketAddr], seen:
         if address.port() != 0 && !seen.insert(*address) {
             reader.complain(name, &address.to_string(), "this address is listed twice; remove one");
         }
+    }
+}
+
+/// Two ways to write an accent are one name.
+fn users(reader: &mut Reader<'_>, config: &Config) {
+    let mut seen = HashSet::new();
+    for user in config.users.iter().filter(|user| !seen.insert(&user.name)) {
+        let reason = format!("the user {} is there twice (once with its accents apart, maybe); remove one", user.name);
+        reader.complain("users", &user.name, &reason);
     }
 }
 

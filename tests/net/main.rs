@@ -4,5 +4,6 @@
 mod net_common;
 
 mod discovery;
+mod families;
 mod icmp;
 mod reload;

@@ -243,6 +243,8 @@ pub enum Shell {
     /// Grants every relay socket at once.
     Grants,
     Refuses(OpenError),
+    /// Has no relay address of IPv4.
+    OnlyV6,
     /// Keeps it in `asked`: the test answers.
     Waits,
 }
@@ -383,7 +385,8 @@ impl World {
         while let Some(open) = self.asked.pop() {
             let outcome = match self.shell {
                 Shell::Refuses(error) => Err(error),
-                Shell::Grants | Shell::Waits => Ok(self.bound(&open)),
+                Shell::OnlyV6 if open.family == relais::relay::Family::V4 => Err(OpenError::Family),
+                Shell::Grants | Shell::OnlyV6 | Shell::Waits => Ok(self.bound(&open)),
             };
             self.grant(&open, outcome);
         }
