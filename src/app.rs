@@ -2,6 +2,7 @@
 
 mod announce;
 mod bind;
+mod revoked;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,15 +11,18 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::config::{Access, Config};
 use crate::credentials::token::Tokens;
-use crate::net::{self, Net, Setup};
+use crate::net::{self, Net, Revocations, Setup};
+use crate::signaling::Notice;
 use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::access_mode;
 use crate::web::front::{Front, Listener};
+use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
 use crate::web::routes::Site;
 use crate::web::tls::Tls;
@@ -60,6 +64,7 @@ pub struct App {
     /// True to take no more connections.
     stop: watch::Sender<bool>,
     alive: Alive,
+    keeping: Keeping,
     /// Holds the lock of the state directory.
     _state: State,
 }
@@ -74,15 +79,20 @@ impl App {
         let listeners = bind::listeners(&config)?;
         let mut bound = bind::addresses(&listeners);
         let turn_secrets = state::turn_secrets(&config)?;
-        let net = start_net(&config, &state, &turn_secrets, &bound)?;
+        let revoked = Arc::<Revocations>::default();
+        revoked::restore(&config.state_dir, &revoked)?;
+        let keeper = revoked::Keeper::new(&config.state_dir, Arc::clone(&revoked));
+        let net = start_net(&config, &state, &turn_secrets, &bound, revoked)?;
         bound.udp = net.udp_addresses();
         let access = access_mode(&config, &bound);
         let hub = start_hub(&config, net.clone());
         let web = Arc::new(Web {
             access,
-            tokens: Tokens::new(state.token_key.clone()),
+            tokens: Tokens::new(state.token_key.clone())
+                .with_api_keys(config.api_keys.iter().map(|key| (key.id.as_str(), key.secret.as_str()))),
+            gate: Gate::new(&config.api_keys, &state.admin_token),
+            kept: keeper.kept(),
             turn_secrets,
-            admin_token: state.admin_token.clone(),
             net,
             hub,
             bound,
@@ -90,8 +100,10 @@ impl App {
             config: Arc::new(config),
         });
         let (stop, alive) = serve(&web, &tls, listeners)?;
+        let (keep, last) = watch::channel(false);
+        let keeping = Keeping { stop: keep, task: tokio::spawn(keeper.run(last)) };
         warn_about_access(&web);
-        Ok(Self { web, tls, interfaces, stop, alive, _state: state })
+        Ok(Self { web, tls, interfaces, stop, alive, keeping, _state: state })
     }
 
     /// Stops: no more connections, pages are told, requests under way end (at most `drain_timeout`), shards end.
@@ -113,11 +125,19 @@ impl App {
         if tokio::time::timeout(drain_timeout, drained).await.is_err() {
             tracing::warn!(seconds = drain_timeout.as_secs(), "requests were still under way");
         }
+        let _ = self.keeping.stop.send(true);
+        let _ = self.keeping.task.await;
         let net = self.web.net.clone();
         // It waits for threads.
         let _ = tokio::task::spawn_blocking(move || net.stop()).await;
         tracing::info!("stopped");
     }
+}
+
+/// The task that writes what was revoked; it writes once more when it is stopped.
+struct Keeping {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 /// Tells when the last HTTP connection has ended: each holds a sender of the channel.
@@ -183,17 +203,26 @@ async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>)
 /// The hub, which ends the allocations of everyone who leaves a room for good (DESIGN section 5).
 fn start_hub(config: &Config, net: Net) -> HubHandle {
     let ttl = config.credential_ttl.as_secs();
-    HubHandle::start(&config.limits, config.resume, move |peer| {
-        net.revoke(&format!("p.{peer}"), clock::now().unix + ttl);
+    HubHandle::start(&config.limits, config.resume, move |notice| {
+        if let Notice::Left { room, peer, has_credentials: true, .. } = notice {
+            net.revoke_of_room(&format!("p.{peer}"), clock::now().unix + ttl, &room.to_string());
+        }
     })
 }
 
-fn start_net(config: &Config, state: &State, turn_secrets: &[Vec<u8>], bound: &Bound) -> Result<Net> {
+fn start_net(
+    config: &Config,
+    state: &State,
+    turn_secrets: &[Vec<u8>],
+    bound: &Bound,
+    revoked: Arc<Revocations>,
+) -> Result<Net> {
     let setup = Setup {
         config,
         turn_secrets: turn_secrets.to_vec(),
         nonce_secret: state.turn_secret.clone(),
         tcp_addresses: [bound.tcp.as_slice(), bound.http.as_slice()].concat(),
+        revoked,
     };
     Net::start(setup).map_err(|error| {
         let remedy = if error.in_use { "stop that, or choose another port with --udp" } else { "see --udp" };

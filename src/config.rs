@@ -95,6 +95,15 @@ pub struct Limits {
     pub peers_per_room: usize,
     pub message_bytes: usize,
     pub messages_per_second: u32,
+    /// Bytes of signaling messages of one connection.
+    pub bytes_per_second: u64,
+}
+
+impl Limits {
+    /// Bytes of signaling messages that may come at once: some messages of the greatest size.
+    pub fn bytes_burst(&self) -> u64 {
+        self.bytes_per_second.max(self.message_bytes as u64 * 4)
+    }
 }
 
 impl Default for Limits {
@@ -113,6 +122,8 @@ impl Default for Limits {
             // socket.io's own maxHttpBufferSize.
             message_bytes: 1_000_000,
             messages_per_second: 100,
+            // A call's start is some 50 kB.
+            bytes_per_second: 1_000_000,
         }
     }
 }
@@ -122,6 +133,23 @@ impl Default for Limits {
 pub struct StaticUser {
     pub name: String,
     pub password: String,
+}
+
+/// A back end's key (DESIGN section 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its name: the `kid` of tokens, part of the subjects it mints credentials for.
+    pub id: String,
+    pub secret: String,
+}
+
+/// Where events are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Webhook {
+    /// `https://` or `http://`.
+    pub url: String,
+    /// The bytes that messages are signed with.
+    pub secret: Vec<u8>,
 }
 
 /// Everything `serve` needs to know, checked. Names are those of DESIGN section 7.
@@ -148,6 +176,9 @@ pub struct Config {
     /// Secrets given in the configuration, newest first. Empty: the state directory's `turn-secret`.
     pub secrets: Vec<String>,
     pub users: Vec<StaticUser>,
+    /// Keys of back ends.
+    pub api_keys: Vec<ApiKey>,
+    pub webhook: Option<Webhook>,
     pub allow_peers: Vec<Cidr>,
     pub deny_peers: Vec<Cidr>,
     /// `None`: invite, or open when every listener is a literal loopback address.
@@ -192,6 +223,8 @@ impl Default for Config {
             secret_file: None,
             secrets: Vec::new(),
             users: Vec::new(),
+            api_keys: Vec::new(),
+            webhook: None,
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
             access: None,

@@ -21,3 +21,4 @@ pub mod state;
 pub mod systemd;
 pub mod time;
 pub mod web;
+pub mod webhooks;

@@ -15,7 +15,7 @@ pub fn init(format: LogFormat, level: &str) -> anyhow::Result<()> {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
             builder.with_ansi(colour).with_target(false).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
     };
     installed.map_err(|error| anyhow::anyhow!("cannot start the log: {error}"))
 }

@@ -57,7 +57,10 @@ fn a_call_from_allocate_to_release() {
     assert_eq!(world.closed, [relay]);
     let traffic = Traffic { to_peer_bytes: 11, to_peer_packets: 2, to_client_bytes: 17, to_client_packets: 3 };
     let subject = Arc::from("p.1");
-    let ended = Event::Deleted { relay, tuple: client.tuple, subject, reason: EndReason::Released, traffic };
+    let is_it = |event: &&Event| matches!(event, Event::Deleted { relay: ended, .. } if *ended == relay);
+    let Some(Event::Deleted { relayed, .. }) = world.events.iter().find(is_it) else { panic!("{:?}", world.events) };
+    let (relayed, reason) = (*relayed, EndReason::Released);
+    let ended = Event::Deleted { relay, tuple: client.tuple, subject, relayed, reason, traffic };
     assert!(world.events.contains(&ended));
     assert_eq!(refresh(&mut world, &client, 0), Some(437), "a retransmitted release");
     assert_eq!(world.peer(relay, PEER, 6), None);

@@ -206,7 +206,6 @@ fn a_stream_has_one_streamer_and_viewers_that_do_not_see_each_other() {
             "4 joined t new [v polite connected, w polite connected]",
         ],
     );
-    assert_eq!(world.join(5, Wish::stream("s", "u", Role::Streamer)), ["5 closed StreamTaken"]);
     assert_eq!(world.send(1, To::Peer(peer("w")), Kind::Offer, "1"), ["1 complaint UnknownPeer"]);
     assert_eq!(world.send(4, To::Peer(peer("w")), Kind::Offer, "1"), ["2 from t Offer 1"]);
     assert_eq!(world.lose(4), ["1 peer-left t Lost", "2 peer-left t Lost"]);

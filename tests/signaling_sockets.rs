@@ -48,7 +48,7 @@ async fn join(server: &Server, room: &str) -> (Socket, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_stops_is_let_go_while_others_go_on() {
-    let server = Server::start(|_| {}).await;
+    let server = Server::start(|config| config.limits.bytes_per_second = 1 << 30).await;
     let (mut talker, _) = join(&server, "stuck").await;
     let (mut sleeper, sleeping) = join(&server, "stuck").await;
     let (mut ada, _) = join(&server, "fine").await;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use relais::signaling::dialect::native::Native;
 use relais::signaling::dialect::socketio::packet::{EnginePacket, Packet};
 use relais::signaling::dialect::socketio::{self, Frame, Session, Signal, Terms};
-use relais::signaling::dialect::{self, Dialect, Ice, Permit, Services};
-use relais::signaling::{Fault, Hub, HubLimits, LinkId, Output, PeerId, Random, Role};
+use relais::signaling::dialect::{self, Dialect, Ice, Invitation, Permit, Services};
+use relais::signaling::{Fault, Hub, HubLimits, Invite, LinkId, Output, Pass, PeerId, Random, Role};
 use relais::time::Mono;
 
 use super::Steps;
@@ -35,14 +35,22 @@ impl Services for Desk {
     fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
         match token {
             Some("no") => Err(Fault::TokenInvalid),
-            Some(room) => Ok(Permit { room: Some(room.to_owned()), role: Role::Member, name: None }),
-            None => Ok(Permit { room: None, role: Role::Host, name: None }),
+            Some("late") => Err(Fault::TokenExpired),
+            Some(room) => {
+                let pass = Pass { token: Some(room.into()), expires: Some(60) };
+                Ok(Permit { room: Some(room.to_owned()), role: Role::Member, name: None, pass })
+            }
+            None => Ok(Permit { room: None, role: Role::Host, name: None, pass: Pass::default() }),
         }
     }
 
     fn ice(&self, peer: &PeerId) -> Result<Ice, Fault> {
         let json = serde_json::value::to_raw_value(&peer.as_str()).expect("text");
         Ok(Ice { json: json.into(), ttl: 600 })
+    }
+
+    fn invite(&self, room: &str, _: &Invite, until: Option<u64>) -> Result<Invitation, Fault> {
+        Ok(Invitation { token: room.to_owned(), expires_at: until.unwrap_or(60) })
     }
 }
 
@@ -96,6 +104,7 @@ fn settle(hub: &mut Hub, now: Mono, clients: &mut [(Native, bool)], desk: &Desk)
                     dialect::Output::Command(command) => {
                         hub.handle_command(now, LinkId { connection: number as u64, slot: 0 }, command);
                     }
+                    dialect::Output::Ping => {}
                     dialect::Output::Close(code) => {
                         assert!(code >= 1000);
                         *closed = true;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::layers::{Problem, Setting, Settings, problem};
 use super::parse::{self, Reason};
-use super::{Access, Config, Limits, Listen, LogFormat, Turns, keys};
+use super::{Access, Config, Limits, Listen, LogFormat, Turns, Webhook, keys};
 
 /// Takes parsed values out of the settings and collects the problems on the way.
 pub struct Reader<'a> {
@@ -87,6 +87,8 @@ impl<'a> Reader<'a> {
             secret_file,
             secrets,
             users: self.list("users", parse::user),
+            api_keys: self.list("api_keys", parse::api_key),
+            webhook: self.webhook(),
             allow_peers: self.list("allow_peer", parse::cidr),
             deny_peers: self.list("deny_peer", parse::cidr),
             access: self.optional("access", access),
@@ -133,6 +135,9 @@ impl<'a> Reader<'a> {
             messages_per_second: self.one("messages_per_second", default.messages_per_second, |text| {
                 parse::number_within(1, 100_000)(text).map(|number| number as u32)
             }),
+            bytes_per_second: self.one("bytes_per_second", default.bytes_per_second, |text| {
+                parse::number_within(16 * 1024, upper)(text).map(|number| number as u64)
+            }),
         }
     }
 
@@ -164,6 +169,21 @@ impl<'a> Reader<'a> {
             return (None, single);
         }
         if ranks[1] == Some(top) { (file, Vec::new()) } else { (None, list) }
+    }
+
+    /// An unsigned message could come from anybody, so the address needs a secret.
+    fn webhook(&mut self) -> Option<Webhook> {
+        let url = self.optional("webhook_url", parse::webhook_url);
+        let secret = self.optional("webhook_secret", parse::webhook_secret);
+        if url.is_some() && self.setting("webhook_secret").is_none() {
+            let reason = "messages to it would not be signed; set webhook_secret beside it";
+            let shown = self.setting("webhook_url").and_then(|setting| setting.values.last().cloned());
+            self.complain("webhook_url", &shown.unwrap_or_default(), reason);
+        }
+        if secret.is_some() && self.setting("webhook_url").is_none() {
+            self.complain("webhook_secret", "", "there is nothing to sign; set webhook_url beside it, or remove this");
+        }
+        url.zip(secret).map(|(url, secret)| Webhook { url, secret })
     }
 
     fn certificate(&mut self) -> Option<(PathBuf, PathBuf)> {

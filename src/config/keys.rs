@@ -105,6 +105,10 @@ pub const KEYS: &[Key] = &[
     Key::new("", "drain_timeout", Kind::One, "TIME")
         .without_flag()
         .help("10s", "How long a stop waits for connections to end"),
+    Key::new("", "api_keys", Kind::Pairs, "ID=SECRET")
+        .secret()
+        .without_flag()
+        .help("none", "Keys with which back ends mint tokens and credentials: a name and 32 characters or more each"),
     Key::new("turn", "udp", Kind::List, "ADDR")
         .help("0.0.0.0:3478 and [::]:3478", "Listen here for STUN/TURN over UDP; port 0 takes a free one"),
     Key::new("turn", "public_ip", Kind::List, "PUBLIC[/BOUND]").help(
@@ -180,6 +184,13 @@ pub const KEYS: &[Key] = &[
     Key::new("signaling", "resume", Kind::One, "TIME")
         .without_flag()
         .help("60s", "How long a lost connection may come back as the same peer"),
+    Key::new("signaling", "webhook_url", Kind::One, "URL")
+        .without_flag()
+        .help("none", "Tell this address who joins and leaves, which rooms close and which allocations end"),
+    Key::new("signaling", "webhook_secret", Kind::One, "TEXT")
+        .secret()
+        .without_flag()
+        .help("none", "Signs what is told there (HMAC-SHA256): 32 characters or more, or whsec_ and base64"),
     Key::new("tls", "cert", Kind::One, "FILE")
         .help("made by our own CA at first run", "Certificate chain, PEM, leaf first; with --key"),
     Key::new("tls", "key", Kind::One, "FILE")
@@ -197,6 +208,11 @@ pub const KEYS: &[Key] = &[
     limit("peers_per_room", "2", "Peers of a room"),
     limit("message_bytes", "1000000", "Size of a signaling message, in bytes"),
     limit("messages_per_second", "100", "Signaling messages of one peer per second"),
+    limit(
+        "bytes_per_second",
+        "1000000",
+        "Bytes of signaling messages of one peer per second; four large ones may burst",
+    ),
 ];
 
 #[cfg(test)]

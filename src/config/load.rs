@@ -134,7 +134,8 @@ fn state_dir(settings: &Settings, surroundings: &Surroundings) -> Result<PathBuf
 
 /// A warning when others can read the secrets of the file.
 fn readable_by_all(file: &Path, config: &Config) -> Option<String> {
-    if config.secrets.is_empty() && config.users.is_empty() {
+    let has_secrets = !(config.secrets.is_empty() && config.users.is_empty() && config.api_keys.is_empty());
+    if !has_secrets && config.webhook.is_none() {
         return None;
     }
     let mode = std::fs::metadata(file).ok()?.permissions().mode();

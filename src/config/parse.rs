@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use precis_profiles::OpaqueString;
 use precis_profiles::precis_core::profile::PrecisFastInvocation;
 
-use super::{Cidr, PublicIp, StaticUser};
+use super::{ApiKey, Cidr, PublicIp, StaticUser};
 use crate::relay::settings::LONGEST_REALM;
 
 /// What is wrong with a value, and what to write instead.
@@ -193,6 +195,56 @@ pub fn user(text: &str) -> Result<StaticUser, Reason> {
     Ok(StaticUser { name, password })
 }
 
+/// Shortest secret of an API key and of webhooks, in bytes: an HMAC-SHA256 key is as long as the hash (RFC 7518
+/// section 3.2).
+const MIN_KEY: usize = 32;
+
+/// `ID=SECRET` of a back end.
+pub fn api_key(text: &str) -> Result<ApiKey, Reason> {
+    let (id, secret) = text.split_once('=').unwrap_or((text, ""));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    // The administrator's credentials bear this name.
+    if id == "admin" || !(1..=32).contains(&id.len()) || !id.bytes().all(is_plain) {
+        return Err(format!(
+            "the name {id:?} of an API key does not fit; write 1 to 32 of A-Z a-z 0-9 - _ (and not admin)"
+        ));
+    }
+    if secret.len() < MIN_KEY || secret.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(format!(
+            "the secret of the API key {id} is too short or has spaces; write at least {MIN_KEY} printable characters, such as what openssl rand -hex 32 prints"
+        ));
+    }
+    Ok(ApiKey { id: id.into(), secret: secret.into() })
+}
+
+/// `https://host[:port]/path` without user, password and fragment.
+pub fn webhook_url(text: &str) -> Result<String, Reason> {
+    let refusal = "no address to tell; write one such as https://app.example.org/relais";
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).ok_or(refusal)?;
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if authority.contains('@') || text.contains('#') {
+        return Err(format!("user, password and fragment do not belong there; {refusal}"));
+    }
+    let parsed = text.parse::<axum::http::Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
+    parsed.map(|_| text.to_owned()).ok_or_else(|| refusal.into())
+}
+
+/// `whsec_` and base64, as Standard Webhooks writes it, or the characters themselves.
+pub fn webhook_secret(text: &str) -> Result<Vec<u8>, Reason> {
+    let bytes = match text.strip_prefix("whsec_") {
+        Some(encoded) => STANDARD.decode(encoded).map_err(|_| "what stands behind whsec_ is not base64".to_owned())?,
+        None => text.as_bytes().to_vec(),
+    };
+    // Standard Webhooks generates 24 bytes and more.
+    let least = if text.starts_with("whsec_") { 24 } else { MIN_KEY };
+    if bytes.len() < least {
+        return Err(format!(
+            "the secret is too short; write at least {MIN_KEY} characters, such as what openssl rand -hex 32 prints"
+        ));
+    }
+    Ok(bytes)
+}
+
 /// Seconds, or a number with `s`, `m`, `h` or `d`.
 pub fn duration(text: &str) -> Result<Duration, Reason> {
     let refusal = || "no time; write seconds or a number with s, m, h or d, such as 90s or 24h".to_owned();
@@ -318,6 +370,29 @@ mod tests {
         for text in ["a.b", "https://", "https://a/b/", "https://a b", "://a", "https://*.a"] {
             assert!(origin(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn keys_of_back_ends_and_webhooks() {
+        let long = "x".repeat(32);
+        assert_eq!(api_key(&format!("shop={long}")).expect("good"), ApiKey { id: "shop".into(), secret: long.clone() });
+        for id in ["", "admin", "a.b", "a b", "a~b", &"a".repeat(33)] {
+            assert!(api_key(&format!("{id}={long}")).is_err(), "{id}");
+        }
+        let short = api_key("shop=0123456789abcdef").expect_err("short");
+        assert!(short.contains("openssl rand") && !short.contains("0123"), "{short}");
+        assert!(api_key(&format!("shop={long} y")).is_err());
+        for text in ["https://a.b/c?d=e", "http://127.0.0.1:8080/", "http://[::1]:80"] {
+            assert_eq!(webhook_url(text), Ok(text.into()));
+        }
+        for text in ["", "a.b", "ftp://a.b/", "https://", "https://u:p@a.b/", "https://a.b/#c", "https://a b/"] {
+            assert!(webhook_url(text).is_err(), "{text}");
+        }
+        assert_eq!(webhook_secret(&long), Ok(long.into_bytes()));
+        assert_eq!(webhook_secret("whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3").expect("good").len(), 24);
+        assert!(
+            webhook_secret("whsec_MDEy").is_err() && webhook_secret("whsec_!").is_err() && webhook_secret("x").is_err()
+        );
     }
 
     #[test]

@@ -30,6 +30,9 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "log_format" => Some(quote(if config.log_format == LogFormat::Json { "json" } else { "text" })),
         "log_level" => Some(quote(&config.log_level)),
         "drain_timeout" => Some(time(config.drain_timeout)),
+        "api_keys" => hidden_pairs(config.api_keys.iter().map(|key| key.id.as_str())),
+        "webhook_url" => config.webhook.as_ref().map(|webhook| quote(&webhook.url)),
+        "webhook_secret" => config.webhook.as_ref().map(|_| quote("(hidden)")),
         "udp" => listen(&config.udp),
         "public_ip" => list(config.public_ips.iter().map(|ip| match ip.bound {
             Some(bound) => format!("{}/{bound}", ip.public),
@@ -41,7 +44,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "realm" => Some(quote(&config.realm)),
         "secret_file" => config.secret_file.as_ref().map(|path| quote(path.display())),
         "secrets" => list(config.secrets.iter().map(|_| "(hidden)")),
-        "users" => users(config),
+        "users" => hidden_pairs(config.users.iter().map(|user| user.name.as_str())),
         "allow_peer" => list(&config.allow_peers),
         "deny_peer" => list(&config.deny_peers),
         "credential_ttl" => Some(time(config.credential_ttl)),
@@ -75,6 +78,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "peers_per_room" => Some(limits.peers_per_room.to_string()),
         "message_bytes" => Some(limits.message_bytes.to_string()),
         "messages_per_second" => Some(limits.messages_per_second.to_string()),
+        "bytes_per_second" => Some(limits.bytes_per_second.to_string()),
         _ => None,
     }
 }
@@ -93,9 +97,10 @@ fn listen(listen: &Listen) -> Option<String> {
     list(&listen.addresses).or_else(|| listen.explicit.then(|| "[]".into()))
 }
 
-fn users(config: &Config) -> Option<String> {
-    let users: Vec<String> = config.users.iter().map(|user| format!("{} = \"(hidden)\"", quote(&user.name))).collect();
-    (!users.is_empty()).then(|| format!("{{ {} }}", users.join(", ")))
+/// Names whose values are secret.
+fn hidden_pairs<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let pairs: Vec<String> = names.map(|name| format!("{} = \"(hidden)\"", quote(name))).collect();
+    (!pairs.is_empty()).then(|| format!("{{ {} }}", pairs.join(", ")))
 }
 
 fn time(time: Duration) -> String {
@@ -127,8 +132,11 @@ mod tests {
     #[test]
     fn secrets_are_hidden() {
         let user = super::super::StaticUser { name: "ada".into(), password: "hunter2".into() };
-        let config = Config { secrets: vec!["hunter2".into()], users: vec![user], ..Config::default() };
+        let key = super::super::ApiKey { id: "shop".into(), secret: "hunter2".into() };
+        let webhook = super::super::Webhook { url: "https://a.b/".into(), secret: b"hunter2".to_vec() };
+        let (users, api_keys, webhook) = (vec![user], vec![key], Some(webhook));
+        let config = Config { secrets: vec!["hunter2".into()], users, api_keys, webhook, ..Config::default() };
         let text = to_toml(&config);
-        assert!(!text.contains("hunter2") && text.contains("(hidden)"), "{text}");
+        assert!(!text.contains("hunter2") && text.matches("(hidden)").count() == 4, "{text}");
     }
 }

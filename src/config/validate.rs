@@ -20,6 +20,7 @@ pub fn check(reader: &mut Reader<'_>, config: &Config) {
     relay_ports(reader, config);
     directories(reader, config);
     files(reader, config);
+    api_keys(reader, config);
     advice(reader, config);
 }
 
@@ -177,6 +178,20 @@ fn files(reader: &mut Reader<'_>, config: &Config) {
         && let Err(error) = crate::state::read_secret_file(path)
     {
         reader.complain("secret_file", &path.display().to_string(), &format!("{error:#}"));
+    }
+}
+
+/// A bearer is looked up by the secret alone.
+fn api_keys(reader: &mut Reader<'_>, config: &Config) {
+    for (index, key) in config.api_keys.iter().enumerate() {
+        for before in config.api_keys.iter().take(index) {
+            if before.id == key.id {
+                reader.complain("api_keys", "", &format!("the name {} is given twice; keep one", key.id));
+            } else if before.secret == key.secret {
+                let reason = format!("{} and {} have the same secret; give each its own", before.id, key.id);
+                reader.complain("api_keys", "", &reason);
+            }
+        }
     }
 }
 

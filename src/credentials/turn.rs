@@ -79,6 +79,20 @@ pub fn parse_username(username: &str) -> Option<(u64, &str)> {
     Some((expires.parse().ok()?, subject))
 }
 
+/// Whether `pattern` names `subject`: the same, or, ending with `.*`, the beginning of it.
+pub fn covers(pattern: &str, subject: &str) -> bool {
+    let beginning = || pattern.strip_suffix('*').filter(|beginning| beginning.ends_with('.'));
+    pattern == subject || beginning().is_some_and(|beginning| subject.starts_with(beginning))
+}
+
+/// What names all credentials of the account that `subject` belongs to: `t.<token>.*` or `a.<key>.*`. `None` for
+/// subjects that stand for themselves alone.
+pub fn account_pattern(subject: &str) -> Option<String> {
+    let rest = subject.strip_prefix("t.").or_else(|| subject.strip_prefix("a."))?;
+    let (account, _) = rest.split_once('.')?;
+    Some(format!("{}.{account}.*", &subject[..1]))
+}
+
 /// The key both sides derive for MESSAGE-INTEGRITY where no password algorithm is named: MD5.
 pub fn long_term_key(username: &str, realm: &str, password: &str) -> LongTermKey {
     long_term_key_with(Algorithm::Md5, username, realm, password)
@@ -129,6 +143,18 @@ mod tests {
         assert_eq!(parse_username(":x"), None);
         assert_eq!(parse_username("+12:x"), None);
         assert_eq!(parse_username("99999999999999999999:x"), None);
+    }
+
+    #[test]
+    fn patterns_of_subjects() {
+        assert!(covers("p.a", "p.a") && !covers("p.a", "p.ab") && !covers("p.a", "p.a.b"));
+        assert!(covers("t.x.*", "t.x.1") && covers("t.x.*", "t.x.*") && !covers("t.x.*", "t.xy.1"));
+        assert!(!covers("*", "p.a") && !covers("t.x*", "t.xy") && !covers("", "p.a"));
+        assert_eq!(account_pattern("t.x.1.2").as_deref(), Some("t.x.*"));
+        assert_eq!(account_pattern("a.shop.ada.b").as_deref(), Some("a.shop.*"));
+        for alone in ["p.a.b", "t.x", "u.a.b", "c.a.b", "", "t."] {
+            assert_eq!(account_pattern(alone), None, "{alone}");
+        }
     }
 
     #[test]

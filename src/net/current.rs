@@ -5,18 +5,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Setup, interface_addresses};
-use crate::relay::{self, Alternate, Settings};
+use crate::relay::{self, Alternate, Revoked, Settings};
 
 /// What all cores share, and which of our addresses never change.
 pub(super) struct Current {
     relay: RwLock<Arc<relay::Shared>>,
+    revoked: Arc<dyn Revoked>,
     /// Bound, public and relay addresses of the configuration, sorted.
     fixed_ips: Vec<IpAddr>,
 }
 
 impl Current {
     /// The settings to start with; the error says what is wrong with them.
-    pub(super) fn new(setup: &Setup<'_>, udp: &[SocketAddr], alternate: Option<Alternate>) -> Result<Self, String> {
+    pub(super) fn new(
+        setup: &Setup<'_>,
+        udp: &[SocketAddr],
+        alternate: Option<Alternate>,
+        revoked: Arc<dyn Revoked>,
+    ) -> Result<Self, String> {
         let config = setup.config;
         let other = alternate.map(|alternate| alternate.other);
         let bound: Vec<_> = udp.iter().chain(&setup.tcp_addresses).chain(&other).copied().collect();
@@ -24,13 +30,14 @@ impl Current {
         let listening = bound.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
         let fixed_ips = sorted(listening.chain(public).chain(config.relay_ips.iter().copied()));
         let own_ips = sorted(fixed_ips.iter().copied().chain(interface_addresses()));
-        Self::of(settings(setup, own_ips, &bound, alternate), fixed_ips)
+        Self::of(settings(setup, own_ips, &bound, alternate), fixed_ips, revoked)
     }
 
     /// `settings` as they are.
-    pub(super) fn of(settings: Settings, fixed_ips: Vec<IpAddr>) -> Result<Self, String> {
+    pub(super) fn of(settings: Settings, fixed_ips: Vec<IpAddr>, revoked: Arc<dyn Revoked>) -> Result<Self, String> {
         settings.check()?;
-        Ok(Self { relay: RwLock::new(Arc::new(relay::Shared::new(settings))), fixed_ips })
+        let relay = relay::Shared::with_revoked(settings, Arc::clone(&revoked));
+        Ok(Self { relay: RwLock::new(Arc::new(relay)), revoked, fixed_ips })
     }
 
     pub(super) fn get(&self) -> Arc<relay::Shared> {
@@ -47,7 +54,7 @@ impl Current {
         let mut settings = self.get().settings().clone();
         edit(&mut settings);
         settings.check()?;
-        let relay = Arc::new(relay::Shared::new(settings));
+        let relay = Arc::new(relay::Shared::with_revoked(settings, Arc::clone(&self.revoked)));
         *self.relay.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&relay);
         Ok(relay)
     }

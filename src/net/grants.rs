@@ -32,6 +32,7 @@ pub(super) struct Grants {
     per_subject: usize,
     total: usize,
     has_reservations: AtomicBool,
+    revoked: Arc<Revocations>,
     books: Mutex<Books>,
 }
 
@@ -41,7 +42,6 @@ struct Books {
     accounts: FxHashMap<Arc<str>, usize>,
     total: usize,
     reserved: FxHashMap<[u8; 8], Reserved>,
-    revoked: Revocations,
     routes: Option<(Mono, Vec<IpAddr>)>,
 }
 
@@ -102,19 +102,19 @@ fn account(subject: &str) -> &str {
 }
 
 impl Grants {
-    pub(super) fn new(config: &Config, current: Arc<Current>) -> Self {
+    pub(super) fn new(config: &Config, current: Arc<Current>, revoked: Arc<Revocations>) -> Self {
         Self {
             relay_ips: config.relay_ips.clone(),
             current,
             per_subject: config.limits.allocations_per_subject,
             total: config.limits.allocations_total,
             has_reservations: AtomicBool::new(false),
+            revoked,
             books: Mutex::new(Books {
                 ports: Ports::new(config.relay_ports),
                 accounts: FxHashMap::default(),
                 total: 0,
                 reserved: FxHashMap::default(),
-                revoked: Revocations::default(),
                 routes: None,
             }),
         }
@@ -128,7 +128,7 @@ impl Grants {
         first: Option<Arc<Charge>>,
     ) -> Result<Granted, OpenError> {
         self.forget(now);
-        if self.is_revoked(now.unix, &open.subject) {
+        if self.revoked.is_subject_revoked(now.unix, &open.subject) {
             return Err(OpenError::Revoked);
         }
         if let Some(token) = &open.reservation {
@@ -147,11 +147,6 @@ impl Grants {
             self.reserve(now.mono, token, address, next, &open.subject)?;
         }
         Ok(granted)
-    }
-
-    /// Refuses `subject` until `until` (unix seconds).
-    pub(super) fn revoke(&self, unix: u64, subject: &str, until: u64) {
-        self.lock().revoked.add(unix, subject, until);
     }
 
     /// Live allocations; one of two families counts once.
@@ -178,10 +173,6 @@ impl Grants {
         drop(books);
         // Their leases lock the books again.
         drop(over);
-    }
-
-    fn is_revoked(&self, unix: u64, subject: &str) -> bool {
-        self.lock().revoked.contains(unix, subject)
     }
 
     fn charge(self: &Arc<Self>, subject: &str) -> Result<Arc<Charge>, OpenError> {

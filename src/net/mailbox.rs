@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::task::AtomicWaker;
 
+use tokio::sync::mpsc;
+
 use super::sys::WakeUp;
-use crate::relay::{self, RelayId};
+use crate::credentials::turn::covers;
+use crate::relay::{self, RelayId, Usage};
 
 /// Packets waiting in one mailbox; more are dropped and counted. A turn takes all of them, so this many is a burst.
 const MAX_PACKETS: usize = 4_096;
@@ -17,12 +20,30 @@ const MAX_BYTES: usize = 4 << 20;
 /// What the owner of a mailbox must do.
 #[derive(Clone)]
 pub(super) enum Order {
-    /// End the allocations of this subject.
-    Revoke(Arc<str>),
+    /// End the allocations of this subject, or of all that it covers.
+    Revoke(Arc<Revocation>),
+    /// Tell what this subject uses.
+    Report { subject: Arc<str>, reply: mpsc::Sender<Usage> },
     /// Go on with these settings.
     Reconfigure(Arc<relay::Shared>),
     /// End every allocation and stop.
     Stop,
+}
+
+/// Whose allocations end.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    pub subject: String,
+    /// The signaling room it was in, for the log; empty where there is none.
+    pub room: String,
+}
+
+impl Revocation {
+    /// What stands with the log lines of the allocations that end by it.
+    pub(super) fn span(&self) -> tracing::Span {
+        let peer = self.subject.strip_prefix("p.").unwrap_or_default();
+        tracing::info_span!("revoked", room = self.room, peer)
+    }
 }
 
 /// A packet that one relayed address sends to another of this process.
@@ -81,11 +102,25 @@ pub(super) struct Mailbox {
     /// Set while the inbox holds something, so that looking at an empty one takes no lock.
     filled: AtomicBool,
     bell: Bell,
+    /// The subject of a stream's one client, once it has asked for an allocation.
+    subject: Mutex<Option<Arc<str>>>,
 }
 
 impl Mailbox {
     pub(super) fn new(bell: Bell) -> Self {
-        Self { inbox: Mutex::default(), filled: AtomicBool::new(false), bell }
+        Self { inbox: Mutex::default(), filled: AtomicBool::new(false), bell, subject: Mutex::default() }
+    }
+
+    /// Says whose allocation its owner may hold from now on. To be called before the revocations are asked: then either
+    /// the order finds the subject here, or the owner finds it revoked.
+    pub(super) fn belongs_to(&self, subject: &Arc<str>) {
+        *self.subject.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(subject));
+    }
+
+    /// Whether a stream may hold an allocation of a subject that `pattern` covers.
+    pub(super) fn concerns(&self, pattern: &str) -> bool {
+        let subject = self.subject.lock().unwrap_or_else(PoisonError::into_inner);
+        subject.as_ref().is_some_and(|subject| covers(pattern, subject))
     }
 
     pub(super) fn bell(&self) -> &Bell {

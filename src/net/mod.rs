@@ -5,6 +5,7 @@ pub(crate) mod alternate;
 mod backlog;
 mod counters;
 mod current;
+mod ended;
 mod forward;
 mod grants;
 mod hairpin;
@@ -25,24 +26,33 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{io, thread};
 
 use rustc_hash::FxHashMap;
+use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::config::Config;
-use crate::relay::{FiveTuple, Settings};
+use crate::relay::{self, FiveTuple, Settings, Usage};
 
 pub use addresses::{AddressWatch, default_route_addresses, interface_addresses};
 use counters::Counters;
 pub use counters::Totals;
 use current::Current;
+pub use ended::Ended;
 use grants::Grants;
 use hairpin::Directory;
-use mailbox::{Bell, Mailbox, Order};
+use mailbox::{Bell, Mailbox, Order, Revocation};
+pub use revocations::{Damaged, Revocations};
 use shard::Shard;
 use sys::WakeUp;
 use worker::Workers;
+
+/// Relayed addresses told of one subject; beyond what `limits.allocations_per_subject` gives anybody by default.
+pub const MAX_USAGE: usize = 256;
+/// How long shards and streams may take to tell what a subject uses.
+const REPORT: Duration = Duration::from_secs(1);
 
 /// A UDP address that could not be bound, or another reason not to start.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +83,8 @@ struct Shared {
     shard_mailboxes: Vec<Arc<Mailbox>>,
     shard_counters: Vec<Arc<Counters>>,
     stream_counters: Counters,
+    revoked: Arc<Revocations>,
+    ended: ended::Sink,
     /// By the address of their mailbox.
     streams: Mutex<FxHashMap<usize, Arc<Mailbox>>>,
     stopping: AtomicBool,
@@ -88,6 +100,8 @@ pub struct Setup<'a> {
     pub nonce_secret: Vec<u8>,
     /// Every TCP address that `web` has bound, for the own-service-port rule of the peer policy.
     pub tcp_addresses: Vec<SocketAddr>,
+    /// Whose credentials count no more.
+    pub revoked: Arc<Revocations>,
 }
 
 impl Net {
@@ -112,9 +126,13 @@ impl Net {
         let failed = |error: io::Error| refused(format!("the UDP threads could not be started: {error}"));
         let bells = (0..shards).map(|_| WakeUp::new().map(Bell::Thread)).collect::<io::Result<Vec<_>>>();
         let directory = Arc::<Directory>::default();
-        let current = Arc::new(Current::new(&setup, &udp_addresses, alternate).map_err(refused)?);
+        let revoked = Arc::clone(&setup.revoked);
+        let asked: Arc<dyn relay::Revoked> = Arc::clone(&revoked) as _;
+        let current = Arc::new(Current::new(&setup, &udp_addresses, alternate, asked).map_err(refused)?);
         let shared = Arc::new(Shared {
-            grants: Arc::new(Grants::new(config, Arc::clone(&current))),
+            grants: Arc::new(Grants::new(config, Arc::clone(&current), Arc::clone(&revoked))),
+            revoked,
+            ended: ended::Sink::default(),
             current,
             change: Mutex::default(),
             workers: Workers::new(Arc::clone(&directory), gso),
@@ -163,11 +181,45 @@ impl Net {
         stream::serve(Arc::clone(&self.shared), stream, tuple, first).await;
     }
 
-    /// Ends every allocation of `subject` and refuses new ones until `until` (unix seconds).
+    /// Ends every allocation of `subject` and refuses new ones until `until` (unix seconds). A subject that ends with
+    /// `.*` stands for all credentials of an account.
     pub fn revoke(&self, subject: &str, until: u64) {
+        self.revoke_of_room(subject, until, "");
+    }
+
+    /// The same for a peer of a room, which the log names with each allocation that ends.
+    pub fn revoke_of_room(&self, subject: &str, until: u64, room: &str) {
         // First the table, then the orders: an allocation granted before the entry is there when the order comes.
-        self.shared.grants.revoke(clock::now().unix, subject, until);
-        self.shared.order(&Order::Revoke(subject.into()));
+        self.shared.revoked.revoke_subject(clock::now().unix, subject, until);
+        let revocation = Arc::new(Revocation { subject: subject.into(), room: room.into() });
+        self.shared.order_about(subject, &Order::Revoke(revocation));
+    }
+
+    /// What was revoked so far.
+    pub fn revoked(&self) -> &Arc<Revocations> {
+        &self.shared.revoked
+    }
+
+    /// The live allocations of `subject`, [`MAX_USAGE`] relayed addresses at most: shards and streams are asked, and
+    /// who does not answer within a second is left out.
+    pub async fn usage(&self, subject: &str) -> Vec<Usage> {
+        let (reply, mut answers) = mpsc::channel(MAX_USAGE);
+        self.shared.order_about(subject, &Order::Report { subject: subject.into(), reply });
+        let mut found = Vec::new();
+        // It ends when the last of those asked has dropped its order.
+        let all = async {
+            while let Some(usage) = answers.recv().await {
+                found.push(usage);
+            }
+        };
+        let _ = tokio::time::timeout(REPORT, all).await;
+        found
+    }
+
+    /// Allocations that end from now on, in a bounded queue; those that find no room are counted in the log. There is
+    /// one listener: a later one takes the place of the one before.
+    pub fn ended(&self) -> mpsc::Receiver<Ended> {
+        self.shared.ended.listen()
     }
 
     /// Tells the peer policy which addresses the interfaces of this host have now: an address that came up since the
@@ -229,6 +281,21 @@ impl Net {
 }
 
 impl Shared {
+    /// Tells the log about an event of a core, and whoever listens for the end of allocations.
+    fn tell(&self, event: &relay::Event) {
+        forward::log(event);
+        self.ended.tell(event);
+    }
+
+    /// Gives `order` to every shard, and to the streams that may hold an allocation of `subject`.
+    fn order_about(&self, subject: &str, order: &Order) {
+        let streams = lock(&self.streams);
+        let concerned = streams.values().filter(|mailbox| mailbox.concerns(subject));
+        for mailbox in self.shard_mailboxes.iter().chain(concerned) {
+            mailbox.order(order.clone());
+        }
+    }
+
     /// Gives `order` to every shard and stream.
     fn order(&self, order: &Order) {
         let streams: Vec<_> = lock(&self.streams).values().cloned().collect();

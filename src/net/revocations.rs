@@ -1,60 +1,126 @@
-//! Subjects that are refused until their last credential has expired (DESIGN section 5).
+//! What was revoked, as shards, streams and the HTTP surface share it, and how it is kept over a restart.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-/// Subjects remembered: some 40 MB. Everybody who joins and leaves a room adds one for the life of a credential, so
-/// the memory needs a bound; beyond it the one whose credential expires soonest is forgotten.
-const REMEMBERED: usize = 1 << 18;
+use crate::credentials::revoked::Table;
+use crate::credentials::turn::account_pattern;
+use crate::relay::Revoked;
 
-/// The table of revoked subjects.
+/// The form of the file.
+const VERSION: u32 = 1;
+
+/// Subjects whose credentials, and tokens which open nothing any more.
+pub struct Revocations {
+    tables: Mutex<Tables>,
+    /// Counts the changes, for whoever keeps them.
+    changes: watch::Sender<u64>,
+}
+
 #[derive(Default)]
-pub(super) struct Revocations {
-    /// Until when (unix seconds) each subject is refused.
-    until: FxHashMap<Arc<str>, u64>,
-    by_time: BTreeSet<(u64, Arc<str>)>,
+struct Tables {
+    subjects: Table,
+    tokens: Table,
+}
+
+/// The file: names with the unix second until which each is refused.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    subjects: Names,
+    tokens: Names,
+}
+
+type Names = std::collections::BTreeMap<String, u64>;
+
+/// The file cannot be read as one of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum Damaged {
+    #[error("it is not the JSON that is expected: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("its version is {0}, and this program knows {VERSION} only")]
+    Version(u32),
+}
+
+impl Default for Revocations {
+    fn default() -> Self {
+        Self { tables: Mutex::default(), changes: watch::Sender::new(0) }
+    }
 }
 
 impl Revocations {
-    /// Refuses `subject` until `until`; a later time given before stays. Forgets what is over at `unix`.
-    pub(super) fn add(&mut self, unix: u64, subject: &str, until: u64) {
-        self.forget(unix);
-        if until <= unix {
-            return;
+    /// Refuses `subject` until `until` (unix seconds); one that ends with `.*` stands for all credentials of an account
+    /// (`t.<token>.*`, `a.<key>.*`).
+    pub fn revoke_subject(&self, unix: u64, subject: &str, until: u64) {
+        self.lock().subjects.add(unix, subject, until);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Whether `subject`, or the account that it belongs to, is refused at `unix`.
+    pub fn is_subject_revoked(&self, unix: u64, subject: &str) -> bool {
+        let tables = self.lock();
+        if tables.subjects.is_empty() {
+            return false;
         }
-        let subject: Arc<str> = match self.until.get_key_value(subject) {
-            Some((_, &known)) if known >= until => return,
-            Some((subject, &known)) => {
-                let subject = Arc::clone(subject);
-                self.by_time.remove(&(known, Arc::clone(&subject)));
-                subject
-            }
-            None => subject.into(),
+        let is_account_revoked = || account_pattern(subject).is_some_and(|all| tables.subjects.contains(unix, &all));
+        tables.subjects.contains(unix, subject) || is_account_revoked()
+    }
+
+    /// Refuses the token of this account until `until`.
+    pub fn revoke_token(&self, unix: u64, account: &str, until: u64) {
+        self.lock().tokens.add(unix, account, until);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Whether the token of this account is refused at `unix`.
+    pub fn is_token_revoked(&self, unix: u64, account: &str) -> bool {
+        self.lock().tokens.contains(unix, account)
+    }
+
+    /// How often something was revoked; tells when that grows.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The file to keep, without what is over at `unix`.
+    pub fn to_json(&self, unix: u64) -> Vec<u8> {
+        // The lock is held for the copy only: shards wait for it.
+        let (subjects, tokens) = {
+            let tables = self.lock();
+            (tables.subjects.entries(unix), tables.tokens.entries(unix))
         };
-        self.by_time.insert((until, Arc::clone(&subject)));
-        self.until.insert(subject, until);
-        while self.until.len() > REMEMBERED {
-            self.forget_first();
-        }
+        let names = |entries: Vec<(std::sync::Arc<str>, u64)>| -> Names {
+            entries.into_iter().map(|(name, until)| (name.as_ref().to_owned(), until)).collect()
+        };
+        let file = File { version: VERSION, subjects: names(subjects), tokens: names(tokens) };
+        // Text keys and numbers always serialize.
+        serde_json::to_vec(&file).unwrap_or_default()
     }
 
-    /// Whether `subject` is refused at `unix`.
-    pub(super) fn contains(&self, unix: u64, subject: &str) -> bool {
-        self.until.get(subject).is_some_and(|until| *until > unix)
+    /// Takes up what [`Self::to_json`] wrote.
+    pub fn restore(&self, unix: u64, json: &[u8]) -> Result<(), Damaged> {
+        let file: File = serde_json::from_slice(json)?;
+        if file.version != VERSION {
+            return Err(Damaged::Version(file.version));
+        }
+        let mut tables = self.lock();
+        file.subjects.iter().for_each(|(name, until)| tables.subjects.add(unix, name, *until));
+        file.tokens.iter().for_each(|(name, until)| tables.tokens.add(unix, name, *until));
+        Ok(())
     }
 
-    fn forget(&mut self, unix: u64) {
-        while self.by_time.first().is_some_and(|(until, _)| *until <= unix) {
-            self.forget_first();
-        }
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        // Nothing panics between the two halves of a change.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn forget_first(&mut self) {
-        if let Some((_, subject)) = self.by_time.pop_first() {
-            self.until.remove(&subject);
-        }
+impl Revoked for Revocations {
+    fn is_revoked(&self, unix: u64, subject: &str) -> bool {
+        self.is_subject_revoked(unix, subject)
     }
 }
 
@@ -63,28 +129,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_until_the_latest_time_given() {
-        let mut revoked = Revocations::default();
-        revoked.add(100, "p.a", 200);
-        revoked.add(100, "p.a", 150);
-        assert!(revoked.contains(199, "p.a") && !revoked.contains(200, "p.a") && !revoked.contains(100, "p.b"));
-        revoked.add(100, "p.a", 300);
-        revoked.add(250, "p.b", 400);
-        assert!(revoked.contains(299, "p.a"));
-        revoked.add(300, "p.c", 400);
-        assert_eq!((revoked.until.len(), revoked.by_time.len()), (2, 2), "p.a is over and forgotten");
-        revoked.add(300, "p.d", 300);
-        assert_eq!(revoked.until.len(), 2, "over before it began");
+    fn an_account_stands_for_its_credentials() {
+        let revoked = Revocations::default();
+        revoked.revoke_subject(100, "t.abc.*", 200);
+        revoked.revoke_subject(100, "a.shop.ada", 200);
+        for (subject, expected) in [
+            ("t.abc.0011", true),
+            ("t.abcd.0011", false),
+            ("a.shop.ada", true),
+            ("a.shop.bob", false),
+            ("p.abc", false),
+            ("c.t.abc.x", false),
+        ] {
+            assert_eq!(revoked.is_subject_revoked(150, subject), expected, "{subject}");
+            assert!(!revoked.is_subject_revoked(200, subject), "{subject}: over");
+        }
+        assert!(!revoked.is_token_revoked(150, "abc"), "tokens are another table");
+        revoked.revoke_token(100, "abc", 200);
+        assert!(revoked.is_token_revoked(199, "abc") && !revoked.is_token_revoked(200, "abc"));
+        assert_eq!(*revoked.changes().borrow(), 3);
     }
 
     #[test]
-    fn a_flood_of_leavers_is_bounded() {
-        let mut revoked = Revocations::default();
-        let all = REMEMBERED as u64 + 1000;
-        for number in 0..all {
-            revoked.add(0, &format!("p.{number}"), 1_000_000 + number);
+    fn what_is_kept_is_taken_up_again() {
+        let revoked = Revocations::default();
+        revoked.revoke_subject(100, "p.a", 200);
+        revoked.revoke_subject(100, "p.over", 101);
+        revoked.revoke_token(100, "shop~1", 300);
+        let json = revoked.to_json(150);
+        let text = String::from_utf8(json.clone()).expect("UTF-8");
+        assert_eq!(text, r#"{"version":1,"subjects":{"p.a":200},"tokens":{"shop~1":300}}"#);
+        let again = Revocations::default();
+        again.restore(160, &json).expect("read");
+        assert!(again.is_subject_revoked(160, "p.a") && again.is_token_revoked(160, "shop~1"));
+        assert!(!again.is_subject_revoked(160, "p.over"));
+        for damaged in ["", "{}", "[]", r#"{"version":2,"subjects":{},"tokens":{}}"#, r#"{"version":1,"subjects":[]}"#]
+        {
+            assert!(again.restore(160, damaged.as_bytes()).is_err(), "{damaged}");
         }
-        assert_eq!((revoked.until.len(), revoked.by_time.len()), (REMEMBERED, REMEMBERED));
-        assert!(!revoked.contains(0, "p.999") && revoked.contains(0, "p.1000"));
     }
 }

@@ -236,9 +236,16 @@ impl Shard {
     /// Carries out an order; true when it is to stop.
     fn obey(&mut self, now: Now, order: &Order) -> bool {
         match order {
-            Order::Revoke(subject) => {
-                self.relay.revoke(now, subject);
+            Order::Revoke(revocation) => {
+                let _span = revocation.span().entered();
+                self.relay.revoke(now, &revocation.subject);
                 self.drain(now);
+                false
+            }
+            Order::Report { subject, reply } => {
+                for usage in self.relay.usage(now.mono, subject, reply.capacity()) {
+                    let _ = reply.try_send(usage);
+                }
                 false
             }
             Order::Reconfigure(relay) => {
@@ -261,7 +268,7 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
-                    Output::Event(event) => forward::log(&event),
+                    Output::Event(event) => self.shared.tell(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };

@@ -105,7 +105,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                forward::log(&event);
+                self.shared.tell(&event);
             }
         }
     }
@@ -202,11 +202,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         worker.inbox = inbox;
         for order in orders {
-            match order {
-                Order::Revoke(subject) => self.relay.revoke(now, &subject),
-                Order::Reconfigure(relay) => self.relay.set_shared(relay),
-                Order::Stop => self.close(now, &mut worker.out),
-            }
+            let _span = match order {
+                Order::Revoke(revocation) => {
+                    self.relay.revoke(now, &revocation.subject);
+                    Some(revocation.span().entered())
+                }
+                Order::Report { subject, reply } => {
+                    for usage in self.relay.usage(now.mono, &subject, reply.capacity()) {
+                        let _ = reply.try_send(usage);
+                    }
+                    None
+                }
+                Order::Reconfigure(relay) => {
+                    self.relay.set_shared(relay);
+                    None
+                }
+                Order::Stop => {
+                    self.close(now, &mut worker.out);
+                    None
+                }
+            };
             self.drain(now, &mut worker.out);
         }
     }
@@ -374,7 +389,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
-                    Output::Event(event) => forward::log(&event),
+                    Output::Event(event) => self.shared.tell(&event),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -384,6 +399,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
+        self.mailbox.belongs_to(&open.subject);
         let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let socket = sys::watch_input(granted.socket).map_err(|error| {

@@ -184,6 +184,8 @@ impl Relay {
     pub fn relay_opened(&mut self, now: Now, relay: RelayId, outcome: Result<SocketAddr, OpenError>) {
         // An address of the other family is of no use to the client.
         let is_usable = outcome.is_ok_and(|bound| Family::of(bound.ip()) == relay.family);
+        let is_revoked =
+            matches!(self.table.state_of(relay), State::Pending(pending) if self.was_revoked(now, pending));
         let pending = self.table.pending_relay(relay);
         let Some(pending) = pending.filter(|pending| pending.wants[relay.family as usize] == Want::Asked) else {
             if outcome.is_ok() && self.table.relay(relay).is_none_or(|live| live.relayed(relay.family).is_none()) {
@@ -195,12 +197,13 @@ impl Relay {
             return self.fall_back(relay);
         }
         pending.wants[relay.family as usize] = match outcome {
+            Ok(_) if is_revoked => Want::Refused(OpenError::Revoked),
             Ok(bound) if is_usable => Want::Opened(bound),
             Ok(_) => Want::Refused(OpenError::Capacity),
             Err(error) => Want::Refused(error),
         };
         let is_complete = !pending.wants.contains(&Want::Asked);
-        if outcome.is_ok() && !is_usable {
+        if outcome.is_ok() && (is_revoked || !is_usable) {
             self.push(Output::CloseRelay(relay));
         }
         if is_complete {
@@ -272,6 +275,7 @@ impl Relay {
             lifetime: pending.lifetime,
             reservation: pending.reserve,
             refused,
+            at: now.mono,
         };
         let mut allocation = Allocation::new(pending.tuple, pending.owner.clone(), granted, relay);
         let expires = now.mono + Duration::from_secs(pending.lifetime.into());
@@ -342,7 +346,8 @@ impl Relay {
             None => self.table.remove_live(slot),
         }
         self.push(Output::CloseRelay(relay));
-        self.push(Output::Event(Event::Deleted { relay, tuple, subject, reason, traffic: relayed.traffic }));
+        let Relayed { advertised: relayed, traffic, .. } = relayed;
+        self.push(Output::Event(Event::Deleted { relay, tuple, subject, relayed, reason, traffic }));
     }
 }
 

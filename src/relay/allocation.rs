@@ -64,6 +64,8 @@ pub(super) struct Granted {
     pub(super) reservation: Option<[u8; 8]>,
     /// Of two families asked for, the one refused (RFC 8656 section 18.12).
     pub(super) refused: Option<(Family, ErrorCode)>,
+    /// When.
+    pub(super) at: Mono,
 }
 
 /// A relayed transport address.
@@ -172,6 +174,12 @@ impl Allocation {
         self.channels.retain(|_, channel| Family::of(channel.peer.ip()) != family);
         self.channel_of.retain(|peer, _| Family::of(peer.ip()) != family);
         Some(relayed)
+    }
+
+    /// How many permissions and channels live.
+    pub(super) fn in_use(&self, now: Mono) -> (usize, usize) {
+        let permissions = self.permissions.values().filter(|permission| permission.expires > now).count();
+        (permissions, self.channels.values().filter(|channel| channel.expires > now).count())
     }
 
     /// Forgets permissions that have expired and channels whose reservation is over.

@@ -162,6 +162,7 @@ pub enum Event {
         relay: RelayId,
         tuple: FiveTuple,
         subject: Arc<str>,
+        relayed: SocketAddr,
         reason: EndReason,
         traffic: Traffic,
     },
@@ -198,6 +199,18 @@ pub enum EndReason {
     Revoked,
     /// The client's TCP or TLS connection closed, or the server stops.
     Closed,
+}
+
+impl EndReason {
+    /// Lower-case name for JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 /// Why a packet got no answer.

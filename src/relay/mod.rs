@@ -23,10 +23,12 @@ mod policy;
 mod refresh;
 mod request;
 mod response;
+mod revoked;
 pub mod settings;
 pub mod stun;
 mod table;
 pub mod types;
+mod usage;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,8 +51,10 @@ pub use event::{
     DropReason, EndReason, Event, OpenError, OpenRelay, Output, ReplyBytes, Route, ToClient, ToPeer, Traffic,
 };
 pub use icmp::IcmpError;
+pub use revoked::{Nobody, Revoked};
 pub use settings::{Limits, Settings};
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
+pub use usage::Usage;
 
 /// Replies and notes queued between two drains; further ones are dropped. Lifecycle outputs are always kept: there are
 /// at most four for an allocation.
@@ -63,15 +67,21 @@ pub struct Shared {
     policy: Policy,
     budget_key: [u64; 2],
     bandwidth: Bandwidth,
+    revoked: Arc<dyn Revoked>,
 }
 
 impl Shared {
-    /// Compiles `settings`.
+    /// Compiles `settings`; nobody is ever revoked but by [`Relay::revoke`].
     pub fn new(settings: Settings) -> Self {
+        Self::with_revoked(settings, Arc::new(Nobody))
+    }
+
+    /// Compiles `settings`; `revoked` is asked about the subjects of clients.
+    pub fn with_revoked(settings: Settings, revoked: Arc<dyn Revoked>) -> Self {
         let keychain = Keychain::new(&settings);
         let budget_key = keychain.nonces.budget_key();
         let (policy, bandwidth) = (Policy::new(&settings), Bandwidth::new(&settings.limits));
-        Self { keychain, policy, budget_key, bandwidth, settings }
+        Self { keychain, policy, budget_key, bandwidth, revoked, settings }
     }
 
     /// The settings it was made from.
@@ -176,6 +186,10 @@ impl Relay {
         let reply = match outcome {
             Ok(None) => return,
             Ok(Some(success)) => response::close(&asked, success, seal),
+            // A credential that was revoked is none any more.
+            Err(refusal) if refusal.code() == ErrorCode::Unauthenticated => {
+                self.challenge(now, tuple, &asked, ErrorCode::Unauthenticated)
+            }
             Err(refusal) => {
                 let reply = response::refusal(&asked, &refusal, seal);
                 self.note_refused(tuple, asked.method, refusal.code());
@@ -251,18 +265,6 @@ impl Relay {
     /// What replies to strangers over UDP have cost so far.
     pub fn exposure(&self) -> Exposure {
         self.budget.exposure
-    }
-
-    /// Ends every allocation of `subject` (its owner left, was kicked, or its token was revoked).
-    pub fn revoke(&mut self, now: Now, subject: &str) {
-        let slots = self.table.select(|state| match state {
-            State::Free => false,
-            State::Pending(pending) => *pending.owner.subject == *subject,
-            State::Live(allocation) => *allocation.owner.subject == *subject,
-        });
-        for slot in slots {
-            self.end(now, slot, EndReason::Revoked);
-        }
     }
 
     /// Ends every allocation: the client's stream closed, or the server stops.

@@ -14,6 +14,9 @@ impl Relay {
     pub(super) fn refresh(&mut self, exchange: &Exchange<'_>) -> Result<Builder, Refusal> {
         // 1. The allocation must be there and the sender's.
         let slot = self.owned(exchange)?;
+        if self.end_revoked(exchange.now, slot) {
+            return Err(ErrorCode::Unauthenticated.into());
+        }
         let request = RefreshRequest::parse(exchange.message)?;
         let Some(allocation) = self.table.at(slot) else { return Err(ErrorCode::AllocationMismatch.into()) };
         // 2. A family that it does not have: 443. None named: all it has.

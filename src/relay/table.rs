@@ -158,6 +158,14 @@ impl Table {
         self.slots.get(slot as usize).map_or(&State::Free, |entry| &entry.state)
     }
 
+    /// What the slot of a relay id holds, if it is still that id's.
+    pub(super) fn state_of(&self, relay: RelayId) -> &State {
+        match self.slots.get(relay.slot as usize) {
+            Some(entry) if entry.generation == relay.generation => &entry.state,
+            _ => &State::Free,
+        }
+    }
+
     /// The id of whatever is in a slot now.
     pub(super) fn id(&self, slot: u32) -> Option<RelayId> {
         let generation = self.slots.get(slot as usize)?.generation;

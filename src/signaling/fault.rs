@@ -27,6 +27,8 @@ pub enum Fault {
     TokenInvalid,
     #[error("the invitation has expired")]
     TokenExpired,
+    #[error("the invitation was taken back")]
+    TokenRevoked,
     #[error("the invitation opens another room")]
     WrongRoom,
     #[error("the invitation is for watching only")]
@@ -35,15 +37,25 @@ pub enum Fault {
     OriginRefused,
     #[error("this server does not answer for that host name: set it with --domain")]
     UnknownHost,
+    #[error("only a host may do that")]
+    NotHost,
+    #[error("a host removed you from the room")]
+    Kicked,
+    #[error("the room is locked")]
+    RoomLocked,
+    #[error("a host ended the room")]
+    RoomClosed,
     #[error("the room is full")]
     RoomFull,
     #[error("the server has as many rooms as it allows")]
     RoomsFull,
     #[error("somebody is streaming here already")]
     StreamTaken,
+    #[error("another viewer bears this viewerId")]
+    ViewerTaken,
     #[error("the message is too large")]
     TooLarge,
-    #[error("too many messages per second")]
+    #[error("too many messages, or too many bytes, per second")]
     TooFast,
     #[error("this client reads too slowly")]
     SlowReader,
@@ -69,13 +81,19 @@ impl Fault {
             Self::TokenMissing => "token-missing",
             Self::TokenInvalid => "token-invalid",
             Self::TokenExpired => "token-expired",
+            Self::TokenRevoked => "token-revoked",
             Self::WrongRoom => "wrong-room",
             Self::WrongRole => "wrong-role",
             Self::OriginRefused => "origin-refused",
             Self::UnknownHost => "unknown-host",
+            Self::NotHost => "not-host",
+            Self::Kicked => "kicked",
+            Self::RoomLocked => "room-locked",
+            Self::RoomClosed => "room-closed",
             Self::RoomFull => "room-full",
             Self::RoomsFull => "rooms-full",
             Self::StreamTaken => "stream-taken",
+            Self::ViewerTaken => "viewer-taken",
             Self::TooLarge => "too-large",
             Self::TooFast => "too-fast",
             Self::SlowReader => "slow-reader",
@@ -86,7 +104,7 @@ impl Fault {
 
     /// True when the connection ends with it.
     pub fn is_fatal(self) -> bool {
-        !matches!(self, Self::BadJson | Self::BadMessage | Self::UnknownType | Self::UnknownPeer)
+        !matches!(self, Self::BadJson | Self::BadMessage | Self::UnknownType | Self::UnknownPeer | Self::NotHost)
     }
 
     /// The WebSocket close code that goes with it (RFC 6455 section 7.4.1).

@@ -1,22 +1,26 @@
 //! The hub: owns all rooms and peers, and carries messages between those who may talk to each other.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+mod carry;
+mod challenge;
+mod enter;
+mod hosting;
 
-use super::peer::{Peer, Session};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::peer::Peer;
 use super::room::Room;
-use super::{
-    Body, Command, Delivery, Event, Fault, HubLimits, Join, Joined, Kind, LeaveReason, LinkId, PeerId, Resume, Role,
-    RoomKey, Secret, To,
-};
+use super::{Command, Delivery, Event, Fault, HubLimits, LeaveReason, LinkId, Notice, PeerId, Role, RoomKey, Secret};
 use crate::time::Mono;
+use challenge::Challenges;
 
 /// What the hub wants done.
 #[derive(Debug)]
 pub enum Output {
     /// Hand this to the client behind `link`.
     Deliver { link: LinkId, delivery: Delivery },
-    /// A peer with a session is gone for good: its credentials end now.
-    Gone { peer: PeerId },
+    /// Something happened in the rooms.
+    Notice(Notice),
 }
 
 /// How much is going on.
@@ -29,6 +33,30 @@ pub struct Stats {
     pub peers: usize,
     /// Of those, the ones whose connection was lost.
     pub lost: usize,
+    /// Bytes kept for sessions that may come back.
+    pub kept: usize,
+}
+
+/// What is known of one peer, for whoever administers the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInfo {
+    pub room: RoomKey,
+    pub role: Role,
+    pub name: Option<String>,
+    /// The id of the token it came with.
+    pub token: Option<Arc<str>>,
+    pub connected: bool,
+}
+
+/// What is due at some time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A lost peer is given up.
+    Expiry(PeerId),
+    /// A peer was asked whether it is alive, and did not answer.
+    Challenge(PeerId),
+    /// The number of viewers may be told again.
+    Viewers(RoomKey),
 }
 
 /// All rooms, and the peers in them.
@@ -38,12 +66,18 @@ pub struct Hub {
     peers: HashMap<PeerId, Peer>,
     links: HashMap<LinkId, PeerId>,
     sessions: HashMap<Secret, PeerId>,
-    /// Lost peers by the time they are given up.
-    expiries: BTreeSet<(Mono, PeerId)>,
+    challenges: Challenges,
+    timers: BTreeSet<(Mono, Timer)>,
     outputs: VecDeque<Output>,
+    /// The time of the input that is being handled.
+    now: Mono,
     next_order: u64,
+    /// A room that does not end although its last peer leaves: another takes its place.
+    keeps: Option<RoomKey>,
     /// Bytes kept for sessions that may come back.
     kept: usize,
+    /// Peers whose connection was lost.
+    lost: usize,
 }
 
 impl Hub {
@@ -54,10 +88,14 @@ impl Hub {
             peers: HashMap::new(),
             links: HashMap::new(),
             sessions: HashMap::new(),
-            expiries: BTreeSet::new(),
+            challenges: Challenges::default(),
+            timers: BTreeSet::new(),
             outputs: VecDeque::new(),
+            now: Mono(0),
             next_order: 0,
+            keeps: None,
             kept: 0,
+            lost: 0,
         }
     }
 
@@ -65,15 +103,20 @@ impl Hub {
     /// shut out; it is ignored.
     pub fn handle_command(&mut self, now: Mono, link: LinkId, command: Command) {
         self.handle_timeout(now);
-        if let Command::Join(join) = command {
-            return self.join(link, *join);
-        }
-        let Some(me) = self.links.get(&link).cloned() else { return };
+        let command = match command {
+            Command::Join(join) => return self.join(link, *join),
+            other => other,
+        };
+        let Some(me) = self.links.get(&link).cloned() else {
+            return self.withdraw(link);
+        };
         match command {
             Command::Join(_) => {}
             Command::Send { to, kind, body } => self.send(&me, to, kind, body),
             Command::Ice => self.deliver(&me, Event::Ice),
             Command::Complain(fault) => self.deliver(&me, Event::Complaint(fault)),
+            Command::Kick(_) | Command::Lock(_) | Command::Close | Command::Invite(_) => self.host(&me, command),
+            Command::Alive => self.answered(&me),
             Command::Leave => self.remove(&me, LeaveReason::Left),
         }
     }
@@ -81,6 +124,7 @@ impl Hub {
     /// The connection behind `link` broke, or reads too slowly.
     pub fn handle_lost(&mut self, now: Mono, link: LinkId) {
         self.handle_timeout(now);
+        self.withdraw(link);
         let Some(id) = self.links.remove(&link) else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.link = None;
@@ -89,8 +133,11 @@ impl Hub {
         }
         let expires = now + self.limits.resume;
         peer.expires = Some(expires);
-        self.expiries.insert((expires, id.clone()));
+        let room = peer.room.clone();
+        self.lost += 1;
+        self.timers.insert((expires, Timer::Expiry(id.clone())));
         self.tell_others(&id, || Event::PeerLost(id.clone()));
+        self.count_viewers(&room, None);
     }
 
     /// The server stops: everybody is told.
@@ -102,20 +149,27 @@ impl Hub {
         }
     }
 
-    /// Gives up the lost peers whose time is over.
+    /// Does what is due: lost peers are given up, silent ones give way, numbers of viewers are told.
     pub fn handle_timeout(&mut self, now: Mono) {
-        while let Some((expires, peer)) = self.expiries.first().cloned() {
-            if expires > now {
-                break;
+        self.now = now.max(self.now);
+        while self.timers.first().is_some_and(|(due, _)| *due <= now) {
+            match self.timers.pop_first() {
+                Some((_, Timer::Expiry(peer))) => self.remove(&peer, LeaveReason::Lost),
+                Some((_, Timer::Challenge(holder))) => self.give_way(&holder),
+                Some((_, Timer::Viewers(room))) => {
+                    if let Some(room) = self.rooms.get_mut(&room) {
+                        room.viewers_due = None;
+                    }
+                    self.count_viewers(&room, None);
+                }
+                None => {}
             }
-            self.remove(&peer, LeaveReason::Lost);
-            self.expiries.remove(&(expires, peer));
         }
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.expiries.first().map(|(expires, _)| *expires)
+        self.timers.first().map(|(due, _)| *due)
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -127,244 +181,96 @@ impl Hub {
             rooms: self.rooms.keys().filter(|key| matches!(key, RoomKey::Call(_))).count(),
             streams: self.rooms.keys().filter(|key| matches!(key, RoomKey::Stream(_))).count(),
             peers: self.peers.len(),
-            lost: self.expiries.len(),
+            lost: self.lost,
+            kept: self.kept,
         }
     }
 
-    fn join(&mut self, link: LinkId, mut join: Join) {
-        if let Some(before) = self.links.get(&link).cloned() {
-            self.remove(&before, LeaveReason::Left);
-        }
-        let resume = join.session.as_mut().and_then(|session| session.resume.take());
-        if let Some(resume) = resume
-            && self.take_up(link, &join, &resume)
-        {
-            return;
-        }
-        match self.admit(&join) {
-            Ok(()) => self.enter(link, join),
-            Err(fault) => {
-                self.outputs
-                    .push_back(Output::Deliver { link, delivery: Delivery { seq: 0, event: Event::Closed(fault) } });
-            }
-        }
-    }
-
-    /// True when the session goes on over `link`. When it is known but cannot go on (the page was loaded again, wants
-    /// another room, or missed more than is kept), the old peer leaves first, so that the new one finds its place free.
-    fn take_up(&mut self, link: LinkId, join: &Join, resume: &Resume) -> bool {
-        let Some(id) = self.sessions.get(&resume.secret).cloned() else { return false };
-        let Some(peer) = self.peers.get(&id) else { return false };
-        let same_page = peer.instance == join.instance && peer.role == join.role;
-        let position = resume.seq.filter(|&seq| {
-            seq <= peer.seq && peer.session.as_ref().is_some_and(|session| session.reaches_back_to(seq))
-        });
-        let old_link = peer.link;
-        if let Some(old) = old_link {
-            self.outputs.push_back(Output::Deliver {
-                link: old,
-                delivery: Delivery { seq: 0, event: Event::Closed(Fault::Replaced) },
-            });
-        }
-        let Some(seq) = position.filter(|_| same_page && peer.room == join.room) else {
-            let reason = match (peer.room == join.room, same_page) {
-                (false, _) => LeaveReason::Left,
-                (true, false) => LeaveReason::Reload,
-                (true, true) => LeaveReason::Lost,
-            };
-            self.remove(&id, reason);
-            return false;
-        };
-        if let Some(old) = old_link {
-            self.links.remove(&old);
-        }
-        self.attach_again(link, &id, seq);
-        true
-    }
-
-    fn attach_again(&mut self, link: LinkId, id: &PeerId, seq: u64) {
-        self.links.insert(link, id.clone());
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.link = Some(link);
-        let before = peer.session.as_ref().map_or(0, Session::bytes);
-        let missed = peer.session.as_mut().map(|session| session.after(seq)).unwrap_or_default();
-        self.kept -= before - peer.session.as_ref().map_or(0, Session::bytes);
-        let expires = peer.expires.take();
-        let joined = self.joined(id, true);
-        let first = joined.map(|joined| Delivery { seq, event: Event::Joined(Box::new(joined)) });
-        for delivery in first.into_iter().chain(missed) {
-            self.outputs.push_back(Output::Deliver { link, delivery });
-        }
-        if let Some(expires) = expires {
-            self.expiries.remove(&(expires, id.clone()));
-            self.tell_others(id, || Event::PeerBack(id.clone()));
-        }
-    }
-
-    fn admit(&self, join: &Join) -> Result<(), Fault> {
-        if self.peers.contains_key(&join.peer) {
-            return Err(Fault::BadMessage);
-        }
-        let Some(room) = self.rooms.get(&join.room) else {
-            let full = join.room != RoomKey::Direct && self.rooms.len() >= self.limits.rooms;
-            return if full { Err(Fault::RoomsFull) } else { Ok(()) };
-        };
-        match join.room {
-            RoomKey::Call(_) if room.members.len() >= self.limits.peers_per_room => Err(Fault::RoomFull),
-            RoomKey::Direct if room.members.len() >= self.limits.direct_sockets => Err(Fault::RoomFull),
-            RoomKey::Stream(_) if join.role == Role::Streamer && room.streamer.is_some() => Err(Fault::StreamTaken),
-            RoomKey::Stream(_) if join.role != Role::Streamer && room.viewers() >= self.limits.viewers_per_stream => {
-                Err(Fault::RoomFull)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn enter(&mut self, link: LinkId, join: Join) {
-        let id = join.peer;
-        self.next_order += 1;
-        let room = self.rooms.entry(join.room.clone()).or_default();
-        room.members.insert(self.next_order, id.clone());
-        if matches!(join.room, RoomKey::Stream(_)) && join.role == Role::Streamer {
-            room.streamer = Some(id.clone());
-        }
-        let session = join.session.map(|request| Session::new(request.secret, 1));
-        if let Some(session) = &session {
-            self.sessions.insert(session.secret.clone(), id.clone());
-        }
-        let peer = Peer {
-            id: id.clone(),
-            room: join.room,
-            role: join.role,
-            name: join.name,
-            instance: join.instance,
-            alias: join.alias,
-            order: self.next_order,
-            link: Some(link),
-            expires: None,
-            seq: 1,
-            session,
-            pair: None,
-            offered_to_all: false,
-        };
-        self.peers.insert(id.clone(), peer);
-        self.links.insert(link, id.clone());
-        if let Some(joined) = self.joined(&id, false) {
-            let delivery = Delivery { seq: 1, event: Event::Joined(Box::new(joined)) };
-            self.outputs.push_back(Output::Deliver { link, delivery });
-        }
-        for other in self.seen_from(&id) {
-            let (Some(me), Some(viewer)) = (self.peers.get(&id), self.peers.get(&other)) else { continue };
-            let view = Box::new(me.seen_by(viewer));
-            self.deliver(&other, Event::PeerJoined(view));
-        }
-    }
-
-    fn joined(&self, id: &PeerId, resumed: bool) -> Option<Joined> {
-        let me = self.peers.get(id)?;
-        let peers = self.seen_from(id).iter().filter_map(|other| Some(self.peers.get(other)?.seen_by(me))).collect();
-        Some(Joined {
-            peer: id.clone(),
-            session: me.session.as_ref().map(|session| session.secret.clone()),
-            resumed,
-            role: me.role,
-            name: me.name.clone(),
-            limit: match me.room {
-                RoomKey::Call(_) => self.limits.peers_per_room,
-                RoomKey::Stream(_) => self.limits.viewers_per_stream + 1,
-                RoomKey::Direct => self.limits.direct_sockets,
-            },
-            resume: self.limits.resume,
-            peers,
+    /// What is known of `peer`; `None` when there is nobody of that id.
+    pub fn peer(&self, peer: &PeerId) -> Option<PeerInfo> {
+        let peer = self.peers.get(peer)?;
+        Some(PeerInfo {
+            room: peer.room.clone(),
+            role: peer.role,
+            name: peer.name.clone(),
+            token: peer.pass.token.clone(),
+            connected: peer.link.is_some(),
         })
     }
 
-    fn send(&mut self, me: &PeerId, to: To, kind: Kind, body: Option<Body>) {
-        match to {
-            To::Peer(other) => {
-                if !self.may_send(me, &other) {
-                    return self.deliver(me, Event::Complaint(Fault::UnknownPeer));
-                }
-                if kind == Kind::Offer {
-                    self.with_peer(me, |peer| peer.offered_to_all = false);
-                }
-                self.carry(me, &other, kind, body);
-            }
-            To::Others => {
-                let receivers = self.fitting(me, kind);
-                if kind == Kind::Offer {
-                    self.with_peer(me, |peer| {
-                        peer.pair = None;
-                        peer.offered_to_all = true;
-                    });
-                }
-                for other in receivers {
-                    self.carry(me, &other, kind, body.clone());
-                }
-            }
-        }
-    }
-
-    fn may_send(&self, me: &PeerId, other: &PeerId) -> bool {
-        let (Some(from), Some(to)) = (self.peers.get(me), self.peers.get(other)) else { return false };
-        me != other && from.room == to.room && from.room.carries(from.role, to.role)
-    }
-
-    /// Who gets a message that names nobody.
-    fn fitting(&self, me: &PeerId, kind: Kind) -> Vec<PeerId> {
-        let pair = self.peers.get(me).and_then(|peer| peer.pair.clone());
-        match (kind, pair) {
-            (Kind::Answer | Kind::Candidate, Some(pair)) if self.may_send(me, &pair) => vec![pair],
-            _ => self.seen_from(me),
-        }
-    }
-
-    /// Hands a message over and remembers who is negotiating with whom.
-    fn carry(&mut self, me: &PeerId, other: &PeerId, kind: Kind, body: Option<Body>) {
-        let taken = |pair: &PeerId| pair != me && self.may_send(other, pair);
-        let taken =
-            self.peers.get(other).is_some_and(|peer| peer.offered_to_all && peer.pair.as_ref().is_some_and(taken));
-        let Some(receiver) = self.peers.get_mut(other) else { return };
-        match kind {
-            Kind::Offer => receiver.pair = Some(me.clone()),
-            Kind::Answer => {
-                // Pages that offer to everybody have one connection: a second answer would break it.
-                if taken {
-                    let event = Event::Message { from: other.clone(), kind: Kind::Bye, body: None };
-                    return self.deliver(me, event);
-                }
-                receiver.pair = Some(me.clone());
-                self.with_peer(me, |peer| peer.pair = Some(other.clone()));
-            }
-            Kind::Bye => {
-                if receiver.pair.as_ref() == Some(me) {
-                    receiver.pair = None;
-                }
-            }
-            Kind::Candidate => {}
-        }
-        self.deliver(other, Event::Message { from: me.clone(), kind, body });
+    /// The room and the id of whoever is behind `link`.
+    pub fn place_of(&self, link: LinkId) -> Option<(&RoomKey, &PeerId)> {
+        let peer = self.peers.get(self.links.get(&link)?)?;
+        Some((&peer.room, &peer.id))
     }
 
     fn remove(&mut self, id: &PeerId, reason: LeaveReason) {
+        self.remove_with_token(id, reason, None);
+    }
+
+    /// Takes a peer out of its room and tells the others; `spent`: its token, when that goes with it.
+    fn remove_with_token(&mut self, id: &PeerId, reason: LeaveReason, spent: Option<Arc<str>>) {
         self.tell_others(id, || Event::PeerLeft { peer: id.clone(), reason });
         let Some(peer) = self.peers.remove(id) else { return };
-        if let Some(room) = self.rooms.get_mut(&peer.room) {
-            room.remove(peer.order, id);
-            if room.members.is_empty() {
-                self.rooms.remove(&peer.room);
-            }
-        }
         if let Some(link) = peer.link {
             self.links.remove(&link);
         }
         if let Some(expires) = peer.expires {
-            self.expiries.remove(&(expires, id.clone()));
+            self.lost -= 1;
+            self.timers.remove(&(expires, Timer::Expiry(id.clone())));
         }
-        if let Some(session) = peer.session {
+        let has_credentials = peer.session.is_some();
+        if let Some(session) = &peer.session {
             self.kept -= session.bytes();
             self.sessions.remove(&session.secret);
-            self.outputs.push_back(Output::Gone { peer: id.clone() });
+        }
+        let room = peer.room.clone();
+        let left = Notice::Left { room: room.clone(), peer: id.clone(), reason, has_credentials, spent };
+        self.outputs.push_back(Output::Notice(left));
+        if let Some(members) = self.rooms.get_mut(&room) {
+            members.remove(&peer);
+            if members.members.is_empty() && self.keeps.as_ref() != Some(&room) {
+                self.end_room(&room);
+            }
+        }
+        self.count_viewers(&room, None);
+        self.free(id);
+    }
+
+    fn take_room(&mut self, key: &RoomKey) -> Option<Room> {
+        let room = self.rooms.remove(key)?;
+        if let Some(due) = room.viewers_due {
+            self.timers.remove(&(due, Timer::Viewers(key.clone())));
+        }
+        Some(room)
+    }
+
+    fn end_room(&mut self, key: &RoomKey) {
+        self.take_room(key);
+        self.outputs.push_back(Output::Notice(Notice::RoomClosed { room: key.clone() }));
+    }
+
+    /// Tells a room how many viewers are connected, when that has changed: at once or, since a crowd comes and goes in
+    /// bursts, a while after it was last told. `joined` has the number from the answer to its join.
+    fn count_viewers(&mut self, key: &RoomKey, joined: Option<&PeerId>) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        if !matches!(key, RoomKey::Call(_)) || room.viewers_due.is_some() {
+            return;
+        }
+        let count = room.watching(&self.peers);
+        if count == room.viewers_told {
+            return;
+        }
+        if let Some(at) = room.viewers_at.map(|at| at + self.limits.viewers_interval).filter(|&at| at > self.now) {
+            room.viewers_due = Some(at);
+            self.timers.insert((at, Timer::Viewers(key.clone())));
+            return;
+        }
+        room.viewers_told = count;
+        room.viewers_at = Some(self.now);
+        let members: Vec<PeerId> = room.members.values().filter(|member| Some(*member) != joined).cloned().collect();
+        for member in members {
+            self.deliver(&member, Event::Viewers(count));
         }
     }
 
@@ -388,6 +294,12 @@ impl Hub {
         for other in self.seen_from(me) {
             self.deliver(&other, event());
         }
+    }
+
+    /// Ends what the hub has to do with `link`: it is told why, outside the count.
+    fn shut_out(&mut self, link: LinkId, fault: Fault) {
+        let delivery = Delivery { seq: 0, event: Event::Closed(fault) };
+        self.outputs.push_back(Output::Deliver { link, delivery });
     }
 
     /// Numbers an event, keeps it for a resume, and hands it out when there is a connection.

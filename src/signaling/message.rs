@@ -104,6 +104,17 @@ pub enum RoomKey {
     Direct,
 }
 
+impl fmt::Display for RoomKey {
+    /// The name, as the log shows it.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Call(name) => out.write_str(name),
+            Self::Stream(name) => write!(out, "live:{name}"),
+            Self::Direct => out.write_str("by-id"),
+        }
+    }
+}
+
 /// What a message is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -134,7 +145,75 @@ pub enum Command {
     Ice,
     /// A complaint about the client's last message, in its place among the numbered messages.
     Complain(Fault),
+    /// A host removes somebody from its room.
+    Kick(PeerId),
+    /// A host lets nobody new in (true), or everybody again.
+    Lock(bool),
+    /// A host ends its room.
+    Close,
+    /// A host wants an access token for its room.
+    Invite(Arc<Invite>),
+    /// The client was heard of after an [`Event::Probe`].
+    Alive,
     Leave,
+}
+
+impl Command {
+    /// Bytes that it carries.
+    pub fn size(&self) -> usize {
+        if let Self::Send { body: Some(body), .. } = self { body.get().len() } else { 0 }
+    }
+}
+
+/// The access token that a host wants for its room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// What the host calls this wish, to know its answer by.
+    pub id: Option<String>,
+    pub role: Role,
+    pub name: Option<String>,
+    /// Seconds, as wished.
+    pub ttl: Option<u64>,
+}
+
+/// What a client came in by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// The id of its access token; `None` where it showed none.
+    pub token: Option<Arc<str>>,
+    /// When that token expires, in unix seconds.
+    pub expires: Option<u64>,
+}
+
+/// What a live page's viewer calls itself: a string or a number, kept in its JSON type, since streamers use it as the
+/// key of a map.
+#[derive(Clone, Debug)]
+pub struct Alias {
+    json: Body,
+    key: Arc<str>,
+}
+
+impl Alias {
+    /// `None`: neither a string nor a number that JavaScript can tell from others.
+    pub fn parse(json: &RawValue) -> Option<Self> {
+        let key = match serde_json::from_str(json.get()).ok()? {
+            serde_json::Value::String(text) => format!("\"{text}"),
+            // 5, 5.0 and 5e0 are one number to a page, and so are 0 and -0.
+            serde_json::Value::Number(number) => format!("{}", number.as_f64().filter(|n| n.is_finite())? + 0.0),
+            _ => return None,
+        };
+        Some(Self { json: json.to_owned().into(), key: key.into() })
+    }
+
+    /// As its viewer wrote it.
+    pub fn json(&self) -> &Body {
+        &self.json
+    }
+
+    /// The same for all ways of writing the same id.
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
 }
 
 /// A wish to be in a room; access has been checked.
@@ -146,8 +225,11 @@ pub struct Join {
     pub role: Role,
     pub name: Option<String>,
     pub instance: Option<String>,
-    /// What the client calls itself (a live page's `viewerId`), as JSON.
-    pub alias: Option<Body>,
+    /// What the client calls itself (a live page's `viewerId`).
+    pub alias: Option<Alias>,
+    pub pass: Pass,
+    /// Why a new peer is refused: a living session may be taken up all the same.
+    pub refused: Option<Fault>,
     /// Present when a lost connection may come back.
     pub session: Option<SessionRequest>,
 }
@@ -186,11 +268,58 @@ pub enum Event {
     },
     /// Asked for by [`Command::Ice`]; the dialect puts a fresh configuration in.
     Ice,
+    /// A host locked or unlocked the room.
+    Lock {
+        locked: bool,
+        by: PeerId,
+    },
+    /// So many viewers are connected now.
+    Viewers(usize),
+    /// Asked for by [`Command::Invite`]; the dialect puts a fresh token in, which lives no longer than `until` (unix
+    /// seconds), the end of the host's own.
+    Invite {
+        invite: Arc<Invite>,
+        until: Option<u64>,
+    },
+    /// Somebody waits for this client's place: the shell is to see whether it is alive. Without a number.
+    Probe,
     Complaint(Fault),
     /// The server stops.
     Closing,
     /// The hub has nothing more for this link: a join was refused or the session is somebody else's now.
     Closed(Fault),
+}
+
+/// What happened in the rooms, for the log and whoever else watches.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    Joined {
+        room: RoomKey,
+        peer: PeerId,
+        role: Role,
+        name: Option<String>,
+    },
+    /// A peer is gone for good: its credentials end now.
+    Left {
+        room: RoomKey,
+        peer: PeerId,
+        reason: LeaveReason,
+        /// TURN credentials are made out to it.
+        has_credentials: bool,
+        /// The id of the token that it came by, when a kick barred it and nobody else here came by it: what was given
+        /// out for that token ends, too.
+        spent: Option<Arc<str>>,
+    },
+    /// A host locked or unlocked the room.
+    Locked {
+        room: RoomKey,
+        by: PeerId,
+        locked: bool,
+    },
+    /// The last peer left, or a host ended the room.
+    RoomClosed {
+        room: RoomKey,
+    },
 }
 
 impl Event {
@@ -225,6 +354,10 @@ pub struct Joined {
     pub limit: usize,
     /// How long a lost connection may come back.
     pub resume: Duration,
+    /// Nobody new gets in but hosts.
+    pub locked: bool,
+    /// Viewers that are connected, as far as the room counts them.
+    pub viewers: usize,
     /// Who else is there, oldest first.
     pub peers: Vec<PeerView>,
 }
@@ -239,7 +372,7 @@ pub struct PeerView {
     /// The role of the one who is told, in perfect negotiation: whoever came later is polite.
     pub polite: bool,
     pub connected: bool,
-    pub alias: Option<Body>,
+    pub alias: Option<Alias>,
 }
 
 /// Why a peer is gone.
@@ -252,4 +385,24 @@ pub enum LeaveReason {
     Lost,
     /// Its page was loaded again and joined as a new peer.
     Reload,
+    /// A host removed it.
+    Kicked,
+    /// A host ended the room. Nobody is left to be told.
+    Closed,
+    /// The token it came with was revoked.
+    Revoked,
+}
+
+impl LeaveReason {
+    /// The word used in messages and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Lost => "lost",
+            Self::Reload => "reload",
+            Self::Kicked => "kicked",
+            Self::Closed => "closed",
+            Self::Revoked => "revoked",
+        }
+    }
 }

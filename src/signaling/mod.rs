@@ -16,11 +16,11 @@ mod peer;
 mod room;
 
 pub use fault::Fault;
-pub use hub::{Hub, Output, Stats};
+pub use hub::{Hub, Output, PeerInfo, Stats};
 pub use limits::{HubLimits, Rate};
 pub use message::{
-    Body, Command, Delivery, Event, Join, Joined, Kind, LeaveReason, LinkId, PeerId, PeerView, Random, Resume, RoomKey,
-    Secret, SessionRequest, To,
+    Alias, Body, Command, Delivery, Event, Invite, Join, Joined, Kind, LeaveReason, LinkId, Notice, Pass, PeerId,
+    PeerView, Random, Resume, RoomKey, Secret, SessionRequest, To,
 };
 
 pub use crate::credentials::token::Role;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::limits::REPLAY_FLOOR;
 use super::message::PeerView;
-use super::{Body, Delivery, HubLimits, LinkId, PeerId, Role, RoomKey, Secret};
+use super::{Alias, Delivery, HubLimits, LinkId, Pass, PeerId, Role, RoomKey, Secret};
 use crate::time::Mono;
 
 #[derive(Debug)]
@@ -14,13 +14,16 @@ pub(super) struct Peer {
     pub(super) role: Role,
     pub(super) name: Option<String>,
     pub(super) instance: Option<String>,
-    pub(super) alias: Option<Body>,
+    pub(super) alias: Option<Alias>,
+    pub(super) pass: Pass,
     /// Grows with every join; whoever has the larger one came later.
     pub(super) order: u64,
     /// `None`: the connection was lost.
     pub(super) link: Option<LinkId>,
     /// When a lost peer is given up.
     pub(super) expires: Option<Mono>,
+    /// When it last proved that it is alive, after a challenge.
+    pub(super) answered: Option<Mono>,
     /// The number of the last message.
     pub(super) seq: u64,
     pub(super) session: Option<Session>,

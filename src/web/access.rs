@@ -1,6 +1,7 @@
 //! Who may do what: tokens and origins (DESIGN section 5).
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -8,7 +9,7 @@ use super::host::{Host, Origin, client_prefix};
 use super::{Bound, Connection, Web};
 use crate::clock;
 use crate::config::{Access, Config};
-use crate::credentials::token::{Claims, Role, TokenError};
+use crate::credentials::token::{Claims, Role, TokenError, Verified};
 
 /// Longest token id that is used as it stands in TURN usernames, which browsers limit to 508 bytes.
 const MAX_PLAIN_ACCOUNT: usize = 64;
@@ -38,12 +39,13 @@ pub enum AccessError {
 }
 
 impl AccessError {
-    /// Stable machine code: `token-missing`, `token-invalid`, `token-expired`, `origin-refused`.
+    /// Stable machine code: `token-missing`, `token-invalid`, `token-expired`, `token-revoked`, `origin-refused`.
     pub fn code(self) -> &'static str {
         match self {
             Self::TokenMissing => "token-missing",
             Self::Token(TokenError::Invalid) => "token-invalid",
             Self::Token(TokenError::Expired) => "token-expired",
+            Self::Token(TokenError::Revoked) => "token-revoked",
             Self::Origin => "origin-refused",
         }
     }
@@ -55,13 +57,38 @@ impl Web {
         // Invite set by hand holds on loopback, too: a proxy there may not tell that it is one.
         let is_exempt = connection.loopback_listener && self.config.access != Some(Access::Invite);
         let is_open = self.access == Access::Open || is_exempt;
-        match token.filter(|token| !token.is_empty()).map(|token| self.tokens.verify(token, clock::now().unix)) {
-            Some(Ok(claims)) => Ok(Grant::of_token(claims)),
+        match token.filter(|token| !token.is_empty()).map(|token| self.verify(token)) {
+            Some(Ok(verified)) => Ok(Grant::of_token(verified)),
             // An old link still opens a server that asks for none.
             Some(Err(_)) | None if is_open => Ok(Grant::of_open(connection)),
             Some(Err(error)) => Err(error.into()),
             None => Err(AccessError::TokenMissing),
         }
+    }
+
+    /// Checks a token: ours or one of a back end's, good still, and not revoked.
+    pub fn verify(&self, token: &str) -> Result<Verified, TokenError> {
+        let now = clock::now().unix;
+        let verified = self.tokens.verify_with_key(token, now)?;
+        let is_revoked =
+            self.net.revoked().is_token_revoked(now, &account(&verified.claims.jti, verified.key.as_deref()));
+        if is_revoked { Err(TokenError::Revoked) } else { Ok(verified) }
+    }
+
+    /// Takes a token back until `until` (unix seconds), the last second that it could be good for: it opens nothing any
+    /// more, whoever came by it goes, and so do all credentials fetched with it.
+    pub async fn revoke_token(&self, account: &str, until: u64) {
+        let now = clock::now().unix;
+        self.net.revoked().revoke_token(now, account, until);
+        self.net.revoke(&format!("t.{account}.*"), now + self.config.credential_ttl.as_secs());
+    }
+
+    /// Waits until what was revoked so far is on the disk; false when that takes longer than `patience`.
+    pub async fn revocations_are_kept(&self, patience: Duration) -> bool {
+        let change = *self.net.revoked().changes().borrow();
+        let mut kept = self.kept.clone();
+        let waiting = kept.wait_for(|kept| *kept >= change);
+        tokio::time::timeout(patience, waiting).await.is_ok_and(|kept| kept.is_ok())
     }
 
     /// Checks the `Origin` header of a WebSocket upgrade, a polling request or an API call. No header: allowed.
@@ -93,12 +120,13 @@ pub fn access_mode(config: &Config, bound: &Bound) -> Access {
 }
 
 impl Grant {
-    fn of_token(claims: Claims) -> Self {
+    fn of_token(verified: Verified) -> Self {
+        let Verified { claims, key } = verified;
         Self {
             room: (claims.room != "*").then(|| claims.room.clone()),
             role: claims.role,
             name: claims.name.clone(),
-            account: account(&claims.jti),
+            account: account(&claims.jti, key.as_deref()),
             claims: Some(claims),
         }
     }
@@ -111,12 +139,15 @@ impl Grant {
 
 /// A token id as part of a TURN subject: one that an application chose freely is replaced by its hash, so that it
 /// can neither imitate another subject nor make the username too long.
-fn account(jti: &str) -> String {
+/// A back end's tokens bear the name of its key, so that no two of them are mistaken for each other.
+pub fn account(jti: &str, key: Option<&str>) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if (1..=MAX_PLAIN_ACCOUNT).contains(&jti.len()) && jti.bytes().all(is_plain) {
-        return jti.to_owned();
-    }
-    hex(&Sha256::digest(jti.as_bytes())[..16])
+    let id = if (1..=MAX_PLAIN_ACCOUNT).contains(&jti.len()) && jti.bytes().all(is_plain) {
+        jti.to_owned()
+    } else {
+        hex(&Sha256::digest(jti.as_bytes())[..16])
+    };
+    key.map_or_else(|| id.clone(), |key| format!("{key}~{id}"))
 }
 
 /// Lower-case hexadecimal.

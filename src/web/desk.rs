@@ -6,9 +6,17 @@ use axum::http::{HeaderMap, Request, header};
 
 use super::access::AccessError;
 use super::{Connection, Web};
-use crate::credentials::token::TokenError;
-use crate::signaling::dialect::{Ice, Permit, Services};
-use crate::signaling::{Fault, PeerId, Random};
+use crate::clock;
+use crate::credentials::token::{Claims, TokenError};
+use crate::signaling::dialect::{Ice, Invitation, Permit, Services};
+use crate::signaling::{Fault, Invite, Pass, PeerId, Random};
+
+/// Seconds that a host's invite is good for unless it says otherwise, as those of `relais invite`.
+const INVITE_TTL: u64 = 24 * 3600;
+
+/// The shortest and the longest that a host may ask for.
+const SHORTEST_INVITE: u64 = 60;
+const LONGEST_INVITE: u64 = 30 * 24 * 3600;
 
 /// One client, as the request that opened its connection showed it.
 pub(super) struct Desk {
@@ -46,11 +54,14 @@ impl Services for Desk {
     fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
         let grant = self.web.authorize(&self.connection, token).map_err(|error| match error {
             AccessError::TokenMissing => Fault::TokenMissing,
-            AccessError::Token(TokenError::Invalid) => Fault::TokenInvalid,
+            AccessError::Token(TokenError::Invalid | TokenError::Revoked) => Fault::TokenInvalid,
             AccessError::Token(TokenError::Expired) => Fault::TokenExpired,
             AccessError::Origin => Fault::OriginRefused,
         })?;
-        Ok(Permit { room: grant.room, role: grant.role, name: grant.name })
+        let pass = grant
+            .claims
+            .map_or_else(Pass::default, |claims| Pass { token: Some(claims.jti.into()), expires: Some(claims.exp) });
+        Ok(Permit { room: grant.room, role: grant.role, name: grant.name, pass })
     }
 
     fn ice(&self, peer: &PeerId) -> Result<Ice, Fault> {
@@ -60,6 +71,17 @@ impl Services for Desk {
             self.web.ice_config(&self.connection, host, user_agent, &subject, false).map_err(|_| Fault::UnknownHost)?;
         let json = serde_json::value::to_raw_value(&config).map_err(|_| Fault::UnknownHost)?;
         Ok(Ice { json: json.into(), ttl: config.ttl })
+    }
+
+    fn invite(&self, room: &str, invite: &Invite, until: Option<u64>) -> Result<Invitation, Fault> {
+        let now = clock::now().unix;
+        let ttl = invite.ttl.unwrap_or(INVITE_TTL).clamp(SHORTEST_INVITE, LONGEST_INVITE);
+        let mut claims = Claims::new(room, invite.role, invite.name.clone(), now, ttl);
+        claims.exp = claims.exp.min(until.unwrap_or(u64::MAX));
+        if claims.exp <= now {
+            return Err(Fault::TokenExpired);
+        }
+        Ok(Invitation { token: self.web.tokens.mint(&claims), expires_at: claims.exp })
     }
 }
 

@@ -3,32 +3,43 @@
 //! Nothing a client does can hold the task up: what it sends waits in that client's own task, and what it does not
 //! read runs over its own queue and closes its own connection.
 
+mod queue;
+mod task;
+
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::socketio::Sessions;
-use crate::clock;
 use crate::config::Limits;
-use crate::signaling::{Command, Delivery, Hub, HubLimits, LinkId, Output, PeerId, Stats};
+use crate::signaling::{Command, Delivery, HubLimits, LinkId, Notice, PeerId, PeerInfo, RoomKey, Stats};
+use queue::Queue;
+use task::{Input, Task};
 
 /// Commands that wait for the hub; a client whose command finds no place waits.
 const HUB_QUEUE: usize = 4096;
 
-/// Messages that wait for one client. A streamer that comes back is told of its viewers one by one.
-const CLIENT_QUEUE: usize = 1024;
+/// A command of more bytes than this takes its part of [`HUB_QUEUE_KIB`].
+const LARGE_COMMAND: usize = 16 << 10;
+
+/// KiB of large commands that wait for the hub together.
+const HUB_QUEUE_KIB: usize = 64 << 10;
 
 /// Bytes that wait for one client, in messages of the greatest size.
 const CLIENT_QUEUE_MESSAGES: usize = 4;
 
+/// Bytes that wait for all clients together. When they are more, whoever holds most of them is let go: a thousand pages
+/// that do not read are not the end of the others.
+pub const MAX_QUEUED_BYTES: usize = 256 << 20;
+
 /// Connections in all: at some 20 KiB each a gigabyte.
 const MAX_CONNECTIONS: usize = 50_000;
 
-/// Connections of one client address; a household or an office behind one address has room.
+/// Connections of one client address (IPv6: of one /64); a household or an office behind one address has room.
 const MAX_CONNECTIONS_PER_CLIENT: usize = 1_000;
 
 /// Of these and of lost connections that may come back together: who joins room after room and goes would hold them all.
@@ -49,6 +60,10 @@ struct Shared {
     closing: AtomicBool,
     clients: Mutex<HashMap<IpAddr, Held>>,
     connections: AtomicUsize,
+    /// Bytes that wait for all clients.
+    queued: Arc<AtomicUsize>,
+    /// KiB of large commands that may still wait for the hub.
+    large: Arc<Semaphore>,
     sessions: Sessions,
     queue_bytes: usize,
     limits: Limits,
@@ -62,37 +77,12 @@ struct Held {
     waiting: usize,
 }
 
-enum Input {
-    Open { connection: u64, queue: Queue },
-    Command { link: LinkId, command: Command },
-    Close { connection: u64 },
-    Stats(oneshot::Sender<Stats>),
-    Shutdown(oneshot::Sender<()>),
-}
-
-/// The hub's end of a client's queue.
-struct Queue {
-    deliveries: mpsc::Sender<(LinkId, Delivery)>,
-    bytes: Arc<AtomicUsize>,
-    max_bytes: usize,
-}
-
-impl Queue {
-    fn push(&self, link: LinkId, delivery: Delivery) -> bool {
-        let size = delivery.event.size();
-        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > self.max_bytes {
-            return false;
-        }
-        self.deliveries.try_send((link, delivery)).is_ok()
-    }
-}
-
 impl HubHandle {
-    /// Spawns the hub's task. `gone` is called with the id of every native peer that left for good; it must not block.
+    /// Spawns the hub's task. `watch` is called with everything that happens in the rooms; it must not block.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(limits: &Limits, resume: Duration, gone: impl FnMut(&PeerId) + Send + 'static) -> Self {
+    pub fn start(limits: &Limits, resume: Duration, watch: impl FnMut(&Notice) + Send + 'static) -> Self {
         let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
         let hub_limits = HubLimits {
             rooms: limits.rooms,
@@ -102,7 +92,8 @@ impl HubHandle {
             replay_bytes: limits.message_bytes.saturating_add(64 * 1024),
             ..HubLimits::default()
         };
-        let task = Task { hub: Hub::new(hub_limits), queues: HashMap::new(), gone: Box::new(gone) };
+        let queued = Arc::<AtomicUsize>::default();
+        let task = Task::new(hub_limits, Arc::clone(&queued), Box::new(watch));
         tokio::spawn(task.run(receiver));
         Self {
             shared: Arc::new(Shared {
@@ -111,6 +102,8 @@ impl HubHandle {
                 closing: AtomicBool::new(false),
                 clients: Mutex::new(HashMap::new()),
                 connections: AtomicUsize::new(0),
+                queued,
+                large: Arc::new(Semaphore::new(HUB_QUEUE_KIB)),
                 sessions: Sessions::default(),
                 queue_bytes: limits.message_bytes.saturating_mul(CLIENT_QUEUE_MESSAGES).max(1 << 20),
                 limits: limits.clone(),
@@ -129,16 +122,44 @@ impl HubHandle {
 
     /// How much is going on in the rooms.
     pub async fn stats(&self) -> Stats {
-        let (reply, stats) = oneshot::channel();
-        if self.shared.inputs.send(Input::Stats(reply)).await.is_err() {
-            return Stats::default();
-        }
-        stats.await.unwrap_or_default()
+        self.ask(Input::Stats).await.unwrap_or_default()
+    }
+
+    /// What is known of a peer; `None` when there is nobody of that id.
+    pub async fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
+        self.ask(|reply| Input::Peer { peer, reply }).await.flatten()
+    }
+
+    /// Removes a peer from its room, as a host of it could. False: there is nobody of that id.
+    pub async fn kick(&self, peer: PeerId) -> bool {
+        self.ask(|reply| Input::Kick { peer, reply }).await.unwrap_or_default()
+    }
+
+    /// Ends a room with everybody in it. False: there is none of that name.
+    pub async fn close_room(&self, room: RoomKey) -> bool {
+        self.ask(|reply| Input::CloseRoom { room, reply }).await.unwrap_or_default()
+    }
+
+    /// The token of this id was revoked: whoever came in by it is shut out (`token-revoked`).
+    pub async fn token_revoked(&self, token: String) {
+        let _ = self.shared.inputs.send(Input::Revoked { token }).await;
+    }
+
+    /// `None`: the hub has stopped.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Input) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.shared.inputs.send(question(reply)).await.ok()?;
+        answer.await.ok()
     }
 
     /// Signaling connections, those in no room included.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that wait for all signaling connections together, [`MAX_QUEUED_BYTES`] at most.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.queued.load(Ordering::Relaxed)
     }
 
     /// True once the server stops.
@@ -156,6 +177,7 @@ impl HubHandle {
 
     /// Takes a place for a connection of `client`; `None` when there is none left.
     pub(super) fn admit(&self, client: IpAddr) -> Option<Place> {
+        let client = household(client);
         let mut clients = self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_closing() || self.connections() >= MAX_CONNECTIONS {
             return None;
@@ -181,11 +203,9 @@ impl HubHandle {
     /// Opens a connection to the hub. `None` when the hub has stopped.
     pub(super) async fn open(&self, place: Place) -> Option<Port> {
         let connection = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
-        let (sender, deliveries) = mpsc::channel(CLIENT_QUEUE);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let queue = Queue { deliveries: sender, bytes: bytes.clone(), max_bytes: self.shared.queue_bytes };
-        self.shared.inputs.send(Input::Open { connection, queue }).await.ok()?;
-        Some(Port { place, connection, deliveries, bytes })
+        let queue = Arc::new(Queue::new(self.shared.queue_bytes, &self.shared.queued));
+        self.shared.inputs.send(Input::Open { connection, queue: Arc::clone(&queue) }).await.ok()?;
+        Some(Port { place, connection, queue })
     }
 }
 
@@ -219,34 +239,41 @@ impl Drop for Place {
 pub(super) struct Port {
     place: Place,
     connection: u64,
-    deliveries: mpsc::Receiver<(LinkId, Delivery)>,
-    bytes: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
 }
 
 impl Port {
     /// Waits for a place in the hub's queue.
     pub(super) async fn send(&self, slot: u8, command: Command) {
         let link = LinkId { connection: self.connection, slot };
-        let _ = self.place.hub.shared.inputs.send(Input::Command { link, command }).await;
+        let shared = &self.place.hub.shared;
+        let size = command.size();
+        let kib = u32::try_from(size >> 10).unwrap_or(u32::MAX).min(HUB_QUEUE_KIB as u32);
+        let large =
+            if size > LARGE_COMMAND { Arc::clone(&shared.large).acquire_many_owned(kib).await.ok() } else { None };
+        let _ = shared.inputs.send(Input::Command { link, command, _large: large }).await;
     }
 
-    /// The next delivery and the slot it is for. `None`: the hub has let go of this connection, because it reads too
-    /// slowly or because the server stops ([`HubHandle::is_closing`]).
+    /// The next delivery and the slot it is for; what was received before is taken as written to the client. `None`:
+    /// the hub has let go of this connection, because it reads too slowly or because the server stops
+    /// ([`HubHandle::is_closing`]).
     pub(super) async fn receive(&mut self) -> Option<(u8, Delivery)> {
-        let (link, delivery) = self.deliveries.recv().await?;
-        self.bytes.fetch_sub(delivery.event.size(), Ordering::Relaxed);
-        Some((link.slot, delivery))
+        self.queue.take().await.map(|(link, delivery)| (link.slot, delivery))
     }
 
-    /// The same without waiting.
+    /// One more of the same batch, without waiting.
     pub(super) fn try_receive(&mut self) -> Option<(u8, Delivery)> {
-        let (link, delivery) = self.deliveries.try_recv().ok()?;
-        self.bytes.fetch_sub(delivery.event.size(), Ordering::Relaxed);
-        Some((link.slot, delivery))
+        self.queue.take_more().map(|(link, delivery)| (link.slot, delivery))
     }
 
-    /// Says that the connection is over. Must be called at the end of every connection that was opened. What is given
-    /// back counts as a connection until it is dropped.
+    /// Completes when what waits for this connection is needed by others: it must end at once, without a word.
+    pub(super) fn cut(&self) -> impl Future<Output = ()> + Send + use<> {
+        let queue = Arc::clone(&self.queue);
+        async move { queue.is_cut().await }
+    }
+
+    /// Says that the connection is over. Must be called at the end of every connection that was opened and not cut.
+    /// What is given back counts as a connection until it is dropped.
     pub(super) async fn close(self) -> Place {
         let _ = self.place.hub.shared.inputs.send(Input::Close { connection: self.connection }).await;
         self.place
@@ -257,73 +284,11 @@ impl Port {
     }
 }
 
-struct Task {
-    hub: Hub,
-    queues: HashMap<u64, Queue>,
-    gone: Box<dyn FnMut(&PeerId) + Send>,
-}
-
-impl Task {
-    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
-        loop {
-            let due = self.hub.poll_timeout().map(|due| due - clock::now().mono);
-            tokio::select! {
-                input = inputs.recv() => {
-                    let Some(input) = input else { break };
-                    self.handle(input);
-                }
-                () = sleep(due) => self.hub.handle_timeout(clock::now().mono),
-            }
-            self.drain();
-        }
-    }
-
-    fn handle(&mut self, input: Input) {
-        let now = clock::now().mono;
-        match input {
-            Input::Open { connection, queue } => {
-                self.queues.insert(connection, queue);
-            }
-            Input::Command { link, command } => {
-                // After a connection was let go, what it had sent before is of no interest.
-                if self.queues.contains_key(&link.connection) {
-                    self.hub.handle_command(now, link, command);
-                }
-            }
-            Input::Close { connection } => self.let_go(connection),
-            Input::Stats(reply) => {
-                let _ = reply.send(self.hub.stats());
-            }
-            Input::Shutdown(done) => {
-                self.hub.handle_shutdown();
-                self.drain();
-                self.queues.clear();
-                let _ = done.send(());
-            }
-        }
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.hub.poll_output() {
-            match output {
-                Output::Deliver { link, delivery } => {
-                    let Some(queue) = self.queues.get(&link.connection) else { continue };
-                    if !queue.push(link, delivery) {
-                        tracing::debug!(connection = link.connection, "a slow reader is let go");
-                        self.let_go(link.connection);
-                    }
-                }
-                Output::Gone { peer } => (self.gone)(&peer),
-            }
-        }
-    }
-
-    fn let_go(&mut self, connection: u64) {
-        if self.queues.remove(&connection).is_some() {
-            for slot in 0..SLOTS {
-                self.hub.handle_lost(clock::now().mono, LinkId { connection, slot });
-            }
-        }
+/// What connections are counted by: an IPv4 address, or the /64 that one IPv6 subscriber has at least.
+fn household(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
     }
 }
 

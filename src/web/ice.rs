@@ -8,7 +8,7 @@ use super::host::Host;
 use super::{Connection, Web};
 use crate::clock;
 use crate::config::{PublicIp, Turns};
-use crate::credentials::turn;
+use crate::credentials::turn::{self, TurnCredential};
 
 /// One entry of `RTCConfiguration.iceServers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +36,27 @@ pub struct IceConfig {
 #[error("this server does not answer for that host name: set it with --domain")]
 pub struct UnknownHost;
 
+/// Who asks for an ICE configuration, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    pub connection: &'a Connection,
+    /// The Host header.
+    pub host: Option<&'a str>,
+    pub user_agent: Option<&'a str>,
+    /// Everything instead of the best, for diagnosis.
+    pub all: bool,
+}
+
+/// A TURN credential and where it is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relaying {
+    pub credential: TurnCredential,
+    /// Seconds until it expires.
+    pub ttl: u64,
+    pub stun: Vec<String>,
+    pub turn: Vec<String>,
+}
+
 impl Web {
     /// The ICE configuration for a browser that reached us as `host` (the Host header), credentials for `subject`.
     pub fn ice_config(
@@ -46,6 +67,13 @@ impl Web {
         subject: &str,
         all: bool,
     ) -> Result<IceConfig, UnknownHost> {
+        let ttl = self.config.credential_ttl.as_secs();
+        Ok(self.relaying(&Asker { connection, host, user_agent, all }, subject, ttl)?.into())
+    }
+
+    /// A credential of `subject` for `ttl` seconds, and the URLs where it can be used.
+    pub fn relaying(&self, asker: &Asker<'_>, subject: &str, ttl: u64) -> Result<Relaying, UnknownHost> {
+        let Asker { connection, host, user_agent, all } = *asker;
         let known = self.known_host(connection, host).ok_or(UnknownHost)?;
         let host = match &self.config.domain {
             Some(domain) => Host::Name(domain.to_ascii_lowercase()),
@@ -61,22 +89,11 @@ impl Web {
         let streams = [self.bound.tcp.as_slice(), self.bound.http.as_slice()].concat();
         let udp = view.ports(&self.bound.udp, &[3478]);
         let tcp = view.ports(&streams, &[443, 3478]);
-        let ttl = self.config.credential_ttl.as_secs();
-        let expires_at = clock::now().unix + ttl;
         let secret = self.turn_secrets.first().map_or(&[][..], Vec::as_slice);
-        let credential = turn::mint(secret, subject, expires_at);
+        let credential = turn::mint(secret, subject, clock::now().unix + ttl);
         let turns = self.offers_turns(&host, user_agent, all);
-        let urls = Urls::new(&host, &udp, &tcp, turns);
-        let mut ice_servers = Vec::with_capacity(2);
-        // An entry without URLs is a SyntaxError in browsers.
-        if !urls.stun.is_empty() {
-            ice_servers.push(IceServer { urls: urls.stun, username: None, credential: None });
-        }
-        if !urls.turn.is_empty() {
-            let (username, credential) = (Some(credential.username), Some(credential.password));
-            ice_servers.push(IceServer { urls: urls.turn, username, credential });
-        }
-        Ok(IceConfig { ice_servers, ttl, expires_at })
+        let Urls { stun, turn } = Urls::new(&host, &udp, &tcp, turns);
+        Ok(Relaying { credential, ttl, stun, turn })
     }
 
     /// Whether `turns:` can work: `auto` asks for a certificate that browsers trust for this host.
@@ -92,6 +109,22 @@ impl Web {
                 !is_withheld && self.identity.is_public_for(host)
             }
         }
+    }
+}
+
+impl From<Relaying> for IceConfig {
+    fn from(relaying: Relaying) -> Self {
+        let Relaying { credential, ttl, stun, turn } = relaying;
+        let mut ice_servers = Vec::with_capacity(2);
+        // An entry without URLs is a SyntaxError in browsers.
+        if !stun.is_empty() {
+            ice_servers.push(IceServer { urls: stun, username: None, credential: None });
+        }
+        if !turn.is_empty() {
+            let (username, password) = (Some(credential.username), Some(credential.password));
+            ice_servers.push(IceServer { urls: turn, username, credential: password });
+        }
+        Self { ice_servers, ttl, expires_at: credential.expires }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod access;
 pub mod assets;
 mod desk;
 pub mod front;
+pub mod gate;
 pub mod host;
 pub mod hub;
 pub mod ice;
@@ -15,6 +16,8 @@ pub mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use crate::config::{Access, Config};
 use crate::credentials::token::Tokens;
@@ -28,7 +31,10 @@ pub struct Web {
     pub tokens: Tokens,
     /// Secrets of time-limited TURN credentials, newest first.
     pub turn_secrets: Vec<Vec<u8>>,
-    pub admin_token: String,
+    /// Who holds API keys and the admin token, and how fast they may use them.
+    pub gate: gate::Gate,
+    /// Up to which change the file of what was revoked is written.
+    pub kept: watch::Receiver<u64>,
     pub net: Net,
     pub hub: hub::HubHandle,
     /// The sockets that really bound: the ICE configuration names no other.

@@ -1,8 +1,12 @@
 //! HTTP: what every request passes (proxies, host, redirect, upgrade), and the paths (DESIGN section 7).
 
 mod api;
+mod backend;
+mod cors;
+mod openapi;
 mod pages;
 mod policy;
+mod reply;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,7 +19,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::header::UPGRADE;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -51,7 +55,12 @@ impl Site {
         let shared = Arc::new(api::Shared { web: Arc::clone(&web), tls: Arc::clone(&tls) });
         let pages = Arc::new(pages::Pages { web: Arc::clone(&web), assets: assets.clone() });
         let api = Router::new()
-            .route("/api/ice", get(api::ice).options(api::preflight))
+            .route("/api/ice", get(api::ice).options(api::ice_links))
+            .route("/api/turn", get(api::turn).options(api::preflight))
+            .route("/api/tokens", post(backend::tokens))
+            .route("/api/credentials", post(backend::credentials))
+            .route("/api/revoke", post(backend::revoke))
+            .route("/api/openapi.json", get(openapi::document))
             .route("/ca.crt", get(api::authority))
             .route("/healthz", get(api::health))
             .with_state(shared);
@@ -61,7 +70,8 @@ impl Site {
             .route("/socket.io/{file}", get(pages::socketio_client))
             .fallback(pages::file)
             .with_state(pages)
-            .merge(api);
+            .merge(api)
+            .method_not_allowed_fallback(reply::method_not_allowed);
         Ok(Self { web, tls, assets, hsts, router })
     }
 

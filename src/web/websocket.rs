@@ -82,10 +82,17 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
     tokio::spawn(async move {
         let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
         let Some(port) = hub.open(place).await else { return };
-        if is_native {
-            run(Native::new(clock::now().mono), socket, port, desk, resume).await;
-        } else {
-            run(Live::new(stream, token), socket, port, desk, Duration::ZERO).await;
+        let (cut, now) = (port.cut(), clock::now().mono);
+        let serve = async {
+            if is_native {
+                run(Native::new(now), socket, port, desk, resume).await;
+            } else {
+                run(Live::new(now, stream, token), socket, port, desk, Duration::ZERO).await;
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            () = cut => {}
         }
     });
     true
@@ -111,9 +118,21 @@ pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<
 /// Carries one connection until it ends; `waits`: how long its session may come back.
 async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk, waits: Duration) {
     let now = clock::now().mono;
-    let rate = Rate::new(port.hub().limits().messages_per_second, now);
-    let mut client =
-        Client { dialect, socket, port, desk, rate, heard: now, ping_at: now + PING_INTERVAL, is_gone: false };
+    let limits = port.hub().limits();
+    let rate = Rate::new(limits.messages_per_second, now);
+    let bytes = Rate::with_burst(limits.bytes_per_second, limits.bytes_burst(), now);
+    let mut client = Client {
+        dialect,
+        socket,
+        port,
+        desk,
+        rate,
+        bytes,
+        heard: now,
+        ping_at: now + PING_INTERVAL,
+        is_probed: false,
+        is_gone: false,
+    };
     let code = loop {
         match client.drain().await {
             Ok(None) => {}
@@ -145,9 +164,12 @@ struct Client<D> {
     port: Port,
     desk: Desk,
     rate: Rate,
+    bytes: Rate,
     /// When the client last sent anything.
     heard: Mono,
     ping_at: Mono,
+    /// The hub wants to know whether anything comes from this client.
+    is_probed: bool,
     /// The page was closed or left (close code 1001): nobody will come back for this session. Browsers that end as a
     /// whole let no last message out, but they do send this.
     is_gone: bool,
@@ -159,19 +181,24 @@ struct Over;
 impl<D: Dialect> Client<D> {
     /// Does what the dialect wants. The close code, when it wants to close.
     async fn drain(&mut self) -> Result<Option<u16>, Over> {
-        let mut has_text = false;
+        let mut has_written = false;
         let mut code = None;
         while let Some(output) = self.dialect.poll_output() {
             match output {
                 Output::Text(text) => {
                     self.write(Message::text(text)).await?;
-                    has_text = true;
+                    has_written = true;
                 }
                 Output::Command(command) => self.port.send(0, command).await,
+                Output::Ping => {
+                    self.write(Message::Ping(Bytes::new())).await?;
+                    has_written = true;
+                    self.is_probed = true;
+                }
                 Output::Close(with) => code = Some(with),
             }
         }
-        if has_text {
+        if has_written {
             timeout(WRITE_TIMEOUT, self.socket.flush()).await.map_err(|_| Over)?.map_err(|_| Over)?;
         }
         Ok(code)
@@ -182,7 +209,12 @@ impl<D: Dialect> Client<D> {
         let due = [Some(self.ping_at), Some(self.heard + SILENCE), self.dialect.poll_timeout()];
         let due = due.into_iter().flatten().min().map(|due| due - clock::now().mono);
         tokio::select! {
-            message = self.socket.next() => self.handle_message(message)?,
+            message = self.socket.next() => {
+                self.handle_message(message)?;
+                if std::mem::take(&mut self.is_probed) {
+                    self.port.send(0, Command::Alive).await;
+                }
+            }
             delivery = self.port.receive() => match delivery {
                 Some((_, delivery)) => {
                     self.dialect.handle_delivery(clock::now().mono, delivery, &self.desk);
@@ -205,7 +237,7 @@ impl<D: Dialect> Client<D> {
         self.heard = now;
         match message {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                if !self.rate.take(now) {
+                if !self.rate.take(now) || !self.bytes.take_many(message.len() as u64, now) {
                     self.dialect.handle_fault(Fault::TooFast);
                     return Ok(());
                 }

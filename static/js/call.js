@@ -2,12 +2,13 @@
 
 import { Devices } from "./devices.js";
 import { setUpLanguages, text } from "./i18n.js";
-import { RELAY_MODES } from "./ice-config.js";
+import { closingIsMine, resetHost, setUpHost, showHost } from "./host.js";
 import { clearNotices, notify, unnotify } from "./notices.js";
+import { join, RELAY_MODES } from "../relais.js";
 import { isRoomName, roomIn, understand } from "./room-name.js";
-import { Room } from "./room.js";
+import { copyLink, shareLink } from "./share.js";
 import { playAll, removeAll, removeTile, showStream, showTile } from "./tiles.js";
-import { inviteLink, keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
+import { keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
 import { byId, fillPicker, problemKeys, refuse, show, showDetails, showRoute, showStatus } from "./views.js";
 
 const STORE_NAME = "relais.name";
@@ -17,6 +18,9 @@ const askedMode = new URLSearchParams(location.search).get("relay");
 const queryMode = RELAY_MODES.includes(askedMode) ? askedMode : null;
 /** Others know this page by it when it comes back under another peer id. */
 const instance = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
+
+/** Why somebody is gone: the languages have a sentence for each. */
+const LEAVING = new Set(["left", "lost", "reload", "kicked", "revoked"]);
 
 const devices = new Devices();
 let room = null;
@@ -68,15 +72,15 @@ function enter(before = null) {
   const displayName = byId("name").value.trim();
   localStorage.setItem(STORE_NAME, displayName);
   everConnected = false;
-  room = new Room({
-    url: `${location.origin.replace(/^http/, "ws")}/api/ws`,
-    room: name,
+  resetHost();
+  room = join(name, {
+    server: location.origin,
     token: tokenFor(name),
     name: displayName || undefined,
     instance,
     session: before?.session,
     seq: before?.seq,
-    local: devices,
+    media: devices,
     info: devices.info,
     relay,
   });
@@ -85,7 +89,6 @@ function enter(before = null) {
   setTitle();
   showSelf();
   refreshCall();
-  room.join();
   keepAwake();
 }
 
@@ -95,32 +98,40 @@ function wireRoom(mine) {
     remember();
     if (unnotify("server")) notify("notice.back");
     warnAboutRelay();
+    showHost(mine);
     refreshCall();
   });
   on("state", (state) => {
-    if (state.state === "waiting") notify(connectedLinks() ? "notice.server" : "notice.server-first", {}, { id: "server", kind: "warn" });
+    if (state.state === "waiting") notify(connectedPeers() ? "notice.server" : "notice.server-first", {}, { id: "server", kind: "warn" });
     refreshCall();
   });
-  on("link", ({ link }) => {
-    showTile(link);
+  on("peer", ({ peer }) => {
+    showTile(peer);
+    showHost(mine);
     refreshCall();
   });
-  on("unlink", ({ link, reason }) => {
-    removeTile(link);
-    if (reason !== "self") notify(`notice.${["left", "lost", "reload", "kicked"].includes(reason) ? reason : "left"}`, { name: nameOf(link) });
+  on("peer-left", ({ peer, reason }) => {
+    removeTile(peer);
+    if (LEAVING.has(reason)) notify(`notice.${reason}`, { name: nameOf(peer) });
     refreshCall();
   });
-  on("stream", ({ link }) => showStream(link));
-  on("change", ({ link }) => {
-    if (mine.links.includes(link)) showTile(link);
+  on("stream", ({ peer }) => showStream(peer));
+  on("change", ({ peer }) => {
+    showTile(peer);
     refreshCall();
   });
-  on("fatal", ({ code, message }) => onFatal(code, message));
+  on("lock", ({ locked, by }) => {
+    showHost(mine);
+    if (by !== mine.id) notify(locked ? "notice.locked" : "notice.unlocked");
+  });
+  on("refused", ({ code }) => code === "not-host" && notify("notice.not-host", {}, { kind: "warn" }));
+  on("closed", ({ code, message }) => onFatal(code, message));
 }
 
 function onFatal(code, message) {
   unnotify("server");
-  if (connectedLinks() > 0 && code !== "replaced") {
+  if (code === "room-closed" && closingIsMine()) return hangUp();
+  if (connectedPeers() > 0 && code !== "replaced") {
     return notify("notice.gone", { reason: message || code }, { id: "gone", kind: "warn" });
   }
   leave();
@@ -142,53 +153,53 @@ function leave() {
   removeAll();
   clearNotices();
   if (byId("settings").open) byId("settings").close();
+  if (byId("confirm").open) byId("confirm").close("");
   if (document.fullscreenElement) document.exitFullscreen();
 }
 
 /** What a reload needs to take this place again as it was. */
 function remember() {
-  const { session, seq } = room.signaling;
-  const kept = { session, seq, wanted: devices.wanted, relay };
+  const kept = { ...room.ticket, wanted: devices.wanted, relay };
   sessionStorage.setItem(sessionKey, JSON.stringify(kept));
 }
 
-function connectedLinks() {
-  return room?.links.filter((link) => link.state === "connected").length ?? 0;
+function connectedPeers() {
+  return room?.peers.filter((peer) => peer.state === "connected").length ?? 0;
 }
 
-function nameOf(link) {
-  return link.name || text("someone");
+function nameOf(peer) {
+  return peer.name || text("someone");
 }
 
 /** Everything on the stage that follows from the state of the room. */
 function refreshCall() {
   if (!room) return;
-  const { links } = room;
-  const alone = links.length === 0;
-  if (connectedLinks() > 0) {
+  const { peers } = room;
+  const alone = peers.length === 0;
+  if (connectedPeers() > 0) {
     everConnected = true;
     unnotify("relay");
   }
   byId("stage").classList.toggle("alone", alone);
-  byId("waiting").hidden = !alone || room.signaling.state !== "joined";
+  byId("waiting").hidden = !alone || room.state !== "joined";
   byId("waiting-link").textContent = `${location.host}/call/${name}`;
-  showStatus(stateWord(links));
-  const routed = links.filter((link) => link.route && link.state === "connected");
-  showRoute((routed.find((link) => link.route.kind === "relay") ?? routed[0])?.route ?? null);
-  if (byId("settings").open) showDetails(links);
-  if (relay && links.some((link) => link.state === "failed")) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+  showStatus(stateWord(peers));
+  const routed = peers.filter((peer) => peer.route && peer.state === "connected");
+  showRoute((routed.find((peer) => peer.route.kind === "relay") ?? routed[0])?.route ?? null);
+  if (byId("settings").open) showDetails(peers);
+  if (relay && peers.some((peer) => peer.state === "failed")) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
 }
 
-function stateWord(links) {
-  if (connectedLinks() > 0) return "connected";
-  if (room.signaling.state === "waiting") return "unreachable";
-  if (links.length === 0) return room.signaling.state === "joined" ? "alone" : "joining";
-  if (links.some((link) => link.state === "disconnected")) return "interrupted";
-  return everConnected || links.some((link) => link.state === "failed") ? "restarting" : "connecting";
+function stateWord(peers) {
+  if (connectedPeers() > 0) return "connected";
+  if (room.state === "waiting") return "unreachable";
+  if (peers.length === 0) return room.state === "joined" ? "alone" : "joining";
+  if (peers.some((peer) => peer.state === "disconnected")) return "interrupted";
+  return everConnected || peers.some((peer) => peer.state === "failed") ? "restarting" : "connecting";
 }
 
 function warnAboutRelay() {
-  if (relay && room?.signaling.state === "joined" && room.usableServers === 0) {
+  if (relay && room?.state === "joined" && room.usableServers === 0) {
     notify("relay.none", {}, { id: "relay", kind: "warn" });
   }
 }
@@ -224,7 +235,7 @@ function refreshDevices() {
   byId("screen").setAttribute("aria-pressed", String(devices.sharing));
   byId("self-muted").hidden = devices.info.mic;
   showSelf();
-  room?.tellInfo(devices.info);
+  room?.setInfo(devices.info);
 }
 
 function showSelf() {
@@ -240,16 +251,6 @@ function showSelf() {
 function setTitle() {
   const key = { prejoin: "pre.page", ended: "ended.page" }[document.body.dataset.view];
   document.title = key ? text(key, { room: name }) : `${name} – Relais`;
-}
-
-async function copyLink() {
-  const link = inviteLink(name);
-  try {
-    await navigator.clipboard.writeText(link);
-    notify("copied");
-  } catch {
-    notify("copy.failed", { link }, { id: "copy" });
-  }
 }
 
 async function toggleScreen() {
@@ -305,7 +306,7 @@ function wireControls() {
     usePastedLink(byId("paste-link").value);
   });
   for (const button of document.querySelectorAll("[data-turn]")) button.addEventListener("click", () => turn(button.dataset.turn));
-  for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", copyLink);
+  for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copyLink(name, room));
   for (const select of document.querySelectorAll("[data-pick]")) {
     select.addEventListener("change", () => devices.pick(select.dataset.pick, select.value));
   }
@@ -318,7 +319,7 @@ function wireControls() {
   for (const id of ["open-settings", "badge"]) {
     click(id, () => {
       byId("settings").showModal();
-      showDetails(room?.links ?? []);
+      showDetails(room?.peers ?? []);
     });
   }
   click("close-settings", () => byId("settings").close());
@@ -326,7 +327,8 @@ function wireControls() {
   byId("fullscreen").hidden = !document.fullscreenEnabled;
   click("fullscreen", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
   byId("share").hidden = !navigator.share;
-  click("share", () => navigator.share({ title: name, url: inviteLink(name) }).catch(() => {}));
+  click("share", () => shareLink(name, room));
+  setUpHost(() => room);
   wirePage();
 }
 
@@ -335,13 +337,13 @@ function wirePage() {
   addEventListener("pagehide", () => {
     if (!room) return;
     remember();
-    room.signaling.leave();
+    room.goAway();
   });
   addEventListener("pageshow", (event) => event.persisted && location.reload());
-  addEventListener("online", () => room?.signaling.retryNow());
+  addEventListener("online", () => room?.retry());
   document.addEventListener("visibilitychange", () => {
     if (!room || document.visibilityState !== "visible") return;
-    room.signaling.retryNow();
+    room.retry();
     keepAwake();
   });
 }

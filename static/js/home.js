@@ -2,7 +2,8 @@
 
 import { currentLanguage, label, say, setUpLanguages, text } from "./i18n.js";
 import { isRoomName, randomRoomName, toRoomName, understand } from "./room-name.js";
-import { inviteLink, keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
+import { copy, memberLink } from "./share.js";
+import { keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
 
 const byId = (id) => document.getElementById(id);
 const room = byId("room");
@@ -73,9 +74,9 @@ function join(typed) {
 }
 
 async function copyLink() {
-  const link = inviteLink(chosenRoom());
+  const link = memberLink(chosenRoom());
   try {
-    await navigator.clipboard.writeText(link);
+    await copy(link);
     say(byId("copied"), "home.copied");
     const button = byId("copy");
     const icon = button.querySelector("use");
@@ -86,9 +87,14 @@ async function copyLink() {
       icon.setAttribute("href", "#icon-link");
     }, 2_000);
   } catch {
-    // Without the clipboard (plain http) the link can be copied by hand.
-    where.value = link;
-    where.select();
+    // Without the clipboard (plain http) the link can be copied by hand. Without an invite there is no link.
+    await link.then(
+      (shown) => {
+        where.value = shown;
+        where.select();
+      },
+      () => askServer(),
+    );
   }
 }
 

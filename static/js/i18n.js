@@ -37,10 +37,11 @@ export function say(element, key, values = {}) {
 }
 
 /** The same for the accessible name and the tooltip of a control. */
-export function label(element, key) {
+export function label(element, key, values = {}) {
   element.dataset.label = key;
-  element.setAttribute("aria-label", text(key));
-  element.title = text(key);
+  element.dataset.labelValues = JSON.stringify(values);
+  element.setAttribute("aria-label", text(key, values));
+  element.title = text(key, values);
 }
 
 /** Fills every element that carries `data-text`, `data-label` or `data-placeholder`. */
@@ -49,7 +50,9 @@ export function translate(root = document) {
   for (const element of root.querySelectorAll("[data-text]")) {
     say(element, element.dataset.text, JSON.parse(element.dataset.values ?? "{}"));
   }
-  for (const element of root.querySelectorAll("[data-label]")) label(element, element.dataset.label);
+  for (const element of root.querySelectorAll("[data-label]")) {
+    label(element, element.dataset.label, JSON.parse(element.dataset.labelValues ?? "{}"));
+  }
   for (const element of root.querySelectorAll("[data-placeholder]")) element.placeholder = text(element.dataset.placeholder);
 }
 

@@ -1,33 +1,34 @@
 // The pictures of the others: one tile per link, laid out by their number.
 
-import { say, text } from "./i18n.js";
+import { label, say, text } from "./i18n.js";
 import { byId } from "./views.js";
 
 const tiles = new Map();
 let firstFrame = false;
 
-/** Makes a tile for a link, or brings the one it has up to date. */
-export function showTile(link) {
-  const tile = tiles.get(link) ?? makeTile(link);
-  const name = link.name || text("someone");
+/** Makes a tile for a peer, or brings the one it has up to date. */
+export function showTile(peer) {
+  const tile = tiles.get(peer) ?? makeTile(peer);
+  const name = peer.name || text("someone");
   tile.querySelector(".name").textContent = name;
+  label(tile.querySelector(".kick"), "control.kick", { name });
   tile.querySelector(".initial").textContent = [...name][0].toUpperCase();
-  tile.querySelector(".muted-mark").toggleAttribute("hidden", link.info.mic !== false);
+  tile.querySelector(".muted-mark").toggleAttribute("hidden", peer.info.mic !== false);
   const state = tile.querySelector(".tile-state");
-  if (link.connected) state.textContent = "";
+  if (peer.connected) state.textContent = "";
   else say(state, "tile.away");
-  if (link.connected) delete state.dataset.text;
-  tile.classList.toggle("screen", link.info.screen === true);
-  tile.classList.toggle("dark", link.info.camera === false && link.info.screen === false);
-  tile.classList.toggle("stalled", link.state !== "connected");
+  if (peer.connected) delete state.dataset.text;
+  tile.classList.toggle("screen", peer.info.screen === true);
+  tile.classList.toggle("dark", peer.info.camera === false && peer.info.screen === false);
+  tile.classList.toggle("stalled", peer.state !== "connected");
 }
 
-/** Shows the stream of a link; a browser that wants a tap before sound gets a button. */
-export async function showStream(link) {
-  showTile(link);
-  const video = tiles.get(link).querySelector("video");
-  if (video.srcObject !== link.stream) {
-    video.srcObject = link.stream;
+/** Shows the stream of a peer; a browser that wants a tap before sound gets a button. */
+export async function showStream(peer) {
+  showTile(peer);
+  const video = tiles.get(peer).querySelector("video");
+  if (video.srcObject !== peer.stream) {
+    video.srcObject = peer.stream;
     markFirstFrame(video);
   }
   try {
@@ -43,23 +44,29 @@ export function playAll() {
   for (const tile of tiles.values()) tile.querySelector("video").play().catch(() => {});
 }
 
-export function removeTile(link) {
-  const tile = tiles.get(link);
+export function removeTile(peer) {
+  const tile = tiles.get(peer);
   if (!tile) return;
   tile.querySelector("video").srcObject = null;
   tile.remove();
-  tiles.delete(link);
+  tiles.delete(peer);
   count();
 }
 
 export function removeAll() {
-  for (const link of [...tiles.keys()]) removeTile(link);
+  for (const peer of [...tiles.keys()]) removeTile(peer);
   firstFrame = false;
 }
 
-function makeTile(link) {
+/** The one whose tile this element lies in. */
+export function peerAt(element) {
+  const tile = element.closest(".tile");
+  return [...tiles].find(([, own]) => own === tile)?.[0] ?? null;
+}
+
+function makeTile(peer) {
   const tile = byId("tile").content.firstElementChild.cloneNode(true);
-  tiles.set(link, tile);
+  tiles.set(peer, tile);
   byId("tiles").append(tile);
   count();
   return tile;

@@ -4,13 +4,8 @@ const PREFIX = "relais.token.";
 
 /** The room a token opens (`*`: any), read from its payload without checking it; `null` when it cannot be read. */
 export function tokenRoom(token) {
-  try {
-    const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const { room } = JSON.parse(atob(payload));
-    return typeof room === "string" ? room : null;
-  } catch {
-    return null;
-  }
+  const { room } = payloadOf(token) ?? {};
+  return typeof room === "string" ? room : null;
 }
 
 /** Keeps a token for later: under the room it opens, else for any room. */
@@ -43,8 +38,20 @@ export function takeToken(place = location, past = history, storage = sessionSto
   past.replaceState(past.state, "", place.pathname + place.search);
 }
 
-/** The link that lets somebody else into `room`. */
-export function inviteLink(room, origin = location.origin, storage = sessionStorage) {
-  const token = tokenFor(room, storage);
+/** What the bearer of a token is, read from its payload without checking it; `null` when it cannot be read. */
+export function tokenRole(token) {
+  return payloadOf(token)?.role ?? null;
+}
+
+/** The link into `room` with a token (or, where none is needed, without). */
+export function linkTo(room, token, origin = location.origin) {
   return `${origin}/call/${encodeURIComponent(room)}${token ? `#t=${token}` : ""}`;
+}
+
+function payloadOf(token) {
+  try {
+    return JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
+  } catch {
+    return null;
+  }
 }

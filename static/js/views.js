@@ -4,9 +4,10 @@ import { say, text } from "./i18n.js";
 
 const VIEWS = ["prejoin", "stage", "ended", "refused"];
 const WITH_TEXT = new Set(["token-missing", "token-invalid", "token-expired", "wrong-room", "room-full", "rooms-full",
-  "bad-room", "bad-name", "replaced", "version", "insecure", "unsupported"]);
-const CURED_BY_LINK = new Set(["token-missing", "token-invalid", "token-expired", "wrong-room"]);
-const HOPELESS = new Set(["bad-room", "insecure", "unsupported"]);
+  "bad-room", "bad-name", "replaced", "version", "insecure", "unsupported", "token-revoked", "kicked", "room-closed",
+  "room-locked"]);
+const CURED_BY_LINK = new Set(["token-missing", "token-invalid", "token-expired", "token-revoked", "wrong-room", "kicked"]);
+const HOPELESS = new Set(["bad-room", "insecure", "unsupported", "room-closed"]);
 
 export const byId = (id) => document.getElementById(id);
 
@@ -57,14 +58,14 @@ export function routeText(route) {
 }
 
 /** The connection section of the settings: one block per person. */
-export function showDetails(links) {
+export function showDetails(peers) {
   const list = byId("details");
   const rows = [];
-  for (const link of links) {
-    if (links.length > 1) rows.push(["name", link.name || text("someone")]);
-    if (link.route) rows.push(["detail.route", routeText(link.route)]);
-    if (link.roundTrip !== null && link.roundTrip !== undefined) rows.push(["detail.time", `${Math.round(link.roundTrip * 1_000)} ms`]);
-    if (link.bitRate) rows.push(["detail.rate", `${(link.bitRate / 1_000_000).toFixed(1)} Mbit/s`]);
+  for (const peer of peers) {
+    if (peers.length > 1) rows.push(["name", peer.name || text("someone")]);
+    if (peer.route) rows.push(["detail.route", routeText(peer.route)]);
+    if (peer.roundTrip !== null && peer.roundTrip !== undefined) rows.push(["detail.time", `${Math.round(peer.roundTrip * 1_000)} ms`]);
+    if (peer.bitRate) rows.push(["detail.rate", `${(peer.bitRate / 1_000_000).toFixed(1)} Mbit/s`]);
   }
   list.replaceChildren(
     ...rows.flatMap(([key, value]) => {

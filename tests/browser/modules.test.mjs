@@ -5,13 +5,13 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { refreshDelay, relayTransport, rtcConfiguration } from "../../static/js/ice-config.js";
+import { refreshDelay, relayTransport, rtcConfiguration } from "../../static/relais/ice.js";
 import en from "../../static/js/lang/en.js";
 import fr from "../../static/js/lang/fr.js";
 import { isRoomName, randomRoomName, roomIn, toRoomName, understand } from "../../static/js/room-name.js";
-import { backOff } from "../../static/js/signaling.js";
-import { judgeRoute, readRoute } from "../../static/js/stats.js";
-import { tokenRoom } from "../../static/js/token.js";
+import { backOff } from "../../static/relais/signaling.js";
+import { judgeRoute, readRoute } from "../../static/relais/stats.js";
+import { linkTo, tokenRole, tokenRoom } from "../../static/js/token.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
 const FILES = readdirSync(STATIC, { recursive: true }).filter((name) => statSync(STATIC + name).isFile());
@@ -32,9 +32,9 @@ test("every key that the pages name is in the tables", () => {
   assert.deepEqual([...new Set(named)].filter((key) => !(key in en)), []);
 });
 
-test("the pages weigh less than 150 KB, and bring no inline script or style and no other host", () => {
+test("the pages weigh less than 160 KB, and bring no inline script or style and no other host", () => {
   const sizes = FILES.map((name) => statSync(STATIC + name).size);
-  assert.ok(sizes.reduce((sum, size) => sum + size) < 150_000);
+  assert.ok(sizes.reduce((sum, size) => sum + size) < 160_000);
   for (const name of FILES.filter((one) => one.endsWith(".html"))) {
     const text = readFileSync(STATIC + name, "utf8");
     assert.doesNotMatch(text, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|https?:\/\//, name);
@@ -64,9 +64,9 @@ test("a relay mode leaves its own URLs, and the others all", () => {
   assert.deepEqual(rtcConfiguration({ iceServers: [{ urls: "stun:h:1" }] }, "udp").iceServers, []);
 });
 
-test("fresh credentials are asked for at three quarters of their life", () => {
-  assert.equal(refreshDelay(86_400), 64_800_000);
-  assert.equal(refreshDelay(600), 450_000);
+test("fresh credentials are asked for by seven eighths of their life", () => {
+  assert.equal(refreshDelay(86_400), 75_600_000);
+  assert.equal(refreshDelay(600), 525_000);
   assert.equal(refreshDelay(1), 5_000);
 });
 

@@ -116,6 +116,7 @@ async fn settings_that_nobody_could_start_with_change_nothing() {
     let empty = relais::net::Setup {
         config: &config(),
         turn_secrets: vec![Vec::new()],
+        revoked: Default::default(),
         nonce_secret: b"nonce".to_vec(),
         tcp_addresses: Vec::new(),
     };

@@ -56,6 +56,7 @@ pub fn start(config: &Config) -> Result<Net, StartError> {
         turn_secrets: vec![SECRET.to_vec()],
         nonce_secret: b"nonce".to_vec(),
         tcp_addresses: Vec::new(),
+        revoked: Arc::default(),
     })
 }
 
@@ -316,6 +317,11 @@ impl TurnClient {
 
     pub async fn release(&mut self) -> Reply {
         self.ask(|id| Ask::request(REFRESH, id).lifetime(0)).await
+    }
+
+    /// Releases and goes; the error code, if there was one.
+    pub async fn into_released(mut self) -> Option<u16> {
+        self.release().await.code()
     }
 
     pub async fn send_to(&mut self, peer: SocketAddr, payload: &[u8]) {

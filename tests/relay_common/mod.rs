@@ -1,6 +1,8 @@
 //! A client of the sans-IO core whose every byte is written and read by the independent `stun` crate.
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
+pub mod model;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,9 @@ pub const PEER_TOO: &str = "8.8.8.8:5001";
 pub const OTHER_PEER: &str = "1.1.1.1:5000";
 pub const PEER_V6: &str = "[2606:4700::1111]:5000";
 pub const PRIVATE_PEER: &str = "10.0.0.1:5000";
+
+/// Outputs of one input, in worlds as small as those of the tests.
+const MOST_OUTPUTS: usize = 10_000;
 
 pub fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -371,7 +376,10 @@ impl World {
     }
 
     pub fn drain(&mut self) {
+        let mut outputs = 0;
         while let Some(output) = self.relay.poll_output() {
+            outputs += 1;
+            assert!(outputs < MOST_OUTPUTS, "an input has a bounded number of outputs");
             match output {
                 Output::ToClient { tuple, bytes } => self.replies.push((tuple, Reply::parse(&bytes))),
                 Output::CloseRelay(relay) => self.closed.push(relay),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use relais::signaling::{
-    Body, Command, Delivery, Event, Hub, HubLimits, Join, Kind, LinkId, Output, PeerId, Resume, Role, RoomKey,
-    SessionRequest, To,
+    Alias, Body, Command, Delivery, Event, Fault, Hub, HubLimits, Join, Kind, LinkId, Notice, Output, Pass, PeerId,
+    Resume, Role, RoomKey, SessionRequest, To,
 };
 use relais::time::Mono;
 use serde_json::value::RawValue;
@@ -24,6 +24,9 @@ pub struct Wish {
     peer: String,
     role: Role,
     instance: String,
+    alias: Option<Alias>,
+    pass: Pass,
+    refused: Option<Fault>,
     has_session: bool,
     resume: Option<Resume>,
 }
@@ -36,6 +39,9 @@ impl Wish {
             peer: peer.into(),
             role: Role::Member,
             instance: "page".into(),
+            alias: None,
+            pass: Pass::default(),
+            refused: None,
             has_session: true,
             resume: None,
         }
@@ -55,6 +61,21 @@ impl Wish {
 
     pub fn instance(self, instance: &str) -> Self {
         Self { instance: instance.into(), ..self }
+    }
+
+    /// The id of a viewer, as JSON.
+    pub fn alias(self, json: &str) -> Self {
+        let json = RawValue::from_string(json.to_owned()).expect("JSON");
+        Self { alias: Some(Alias::parse(&json).expect("an id")), ..self }
+    }
+
+    pub fn token(self, id: &str) -> Self {
+        Self { pass: Pass { token: Some(id.into()), expires: Some(1_000_000) }, ..self }
+    }
+
+    /// Access said no.
+    pub fn refused(self, fault: Fault) -> Self {
+        Self { refused: Some(fault), ..self }
     }
 
     pub fn without_session(self) -> Self {
@@ -89,7 +110,9 @@ impl World {
             role: wish.role,
             name: None,
             instance: Some(wish.instance),
-            alias: None,
+            alias: wish.alias,
+            pass: wish.pass,
+            refused: wish.refused,
             session,
         };
         self.command(link, Command::Join(Box::new(join)))
@@ -135,14 +158,17 @@ impl World {
                     lines.push((link.connection, format!("{} {}", link.connection, line(&delivery.event))));
                     self.received.push((link.connection, delivery));
                 }
-                Output::Gone { peer } => lines.push((u64::MAX, format!("gone {peer}"))),
+                Output::Notice(Notice::Left { peer, has_credentials: true, .. }) => {
+                    lines.push((u64::MAX, format!("gone {peer}")));
+                }
+                Output::Notice(_) => {}
             }
         }
         lines.sort_by_key(|(link, _)| *link);
         lines.into_iter().map(|(_, line)| line).collect()
     }
 
-    fn command(&mut self, link: u64, command: Command) -> Vec<String> {
+    pub fn command(&mut self, link: u64, command: Command) -> Vec<String> {
         self.hub.handle_command(self.now, LinkId { connection: link, slot: 0 }, command);
         self.drain()
     }
@@ -167,6 +193,10 @@ fn line(event: &Event) -> String {
             format!("from {from} {kind:?} {}", body.as_ref().map_or("null", |body| body.get()))
         }
         Event::Ice => "ice".into(),
+        Event::Lock { locked, by } => format!("lock {locked} by {by}"),
+        Event::Viewers(count) => format!("viewers {count}"),
+        Event::Invite { invite, until } => format!("invite {:?} until {until:?}", invite.role),
+        Event::Probe => "probe".into(),
         Event::Complaint(fault) => format!("complaint {fault:?}"),
         Event::Closing => "closing".into(),
         Event::Closed(fault) => format!("closed {fault:?}"),

@@ -1,18 +1,27 @@
 #![allow(clippy::unwrap_used)]
 
+mod races;
+
 use super::*;
 use crate::clock;
 use crate::config::Limits;
-use crate::relay::{RelayId, Settings, Transport};
+use crate::relay::{self, RelayId, Settings, Transport};
+
+/// Secret of the time-limited credentials.
+const SECRET: &[u8] = b"north";
 
 fn grants(per_subject: usize) -> Arc<Grants> {
+    parts(&Limits { allocations_per_subject: per_subject, ..Limits::default() }, Arc::default()).0
+}
+
+/// Grants, and what the cores share, that ask the same `revoked`.
+fn parts(limits: &Limits, revoked: Arc<Revocations>) -> (Arc<Grants>, Arc<relay::Shared>) {
     let relay_ips = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
-    let limits = Limits { allocations_per_subject: per_subject, ..Limits::default() };
-    let config = Config { relay_ips, limits, ..Config::default() };
+    let config = Config { relay_ips, limits: limits.clone(), ..Config::default() };
     let settings = Settings {
         realm: "relais".into(),
         software: String::new(),
-        turn_secrets: vec![b"north".to_vec()],
+        turn_secrets: vec![SECRET.to_vec()],
         users: Vec::new(),
         nonce_secrets: vec![b"nonce".to_vec()],
         own_ips: Vec::new(),
@@ -29,7 +38,9 @@ fn grants(per_subject: usize) -> Arc<Grants> {
         password_algorithms: true,
         limits: crate::relay::settings::Limits::default(),
     };
-    Arc::new(Grants::new(&config, Arc::new(Current::of(settings, Vec::new()).unwrap())))
+    let current = Arc::new(Current::of(settings, Vec::new(), Arc::clone(&revoked) as _).unwrap());
+    let shared = current.get();
+    (Arc::new(Grants::new(&config, current, revoked)), shared)
 }
 
 fn asked(subject: &str, family: Family) -> OpenRelay {

@@ -5,12 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Dialect, MAX_COMPLAINTS, Output, Services, body, parse_fault, present, to_json};
-use crate::signaling::{Body, Command, Delivery, Event, Fault, Join, Kind, PeerId, PeerView, Role, RoomKey, To};
+use crate::signaling::{Alias, Body, Command, Delivery, Event, Fault, Join, Kind, PeerId, PeerView, Role, RoomKey, To};
 use crate::time::Mono;
 
 /// Longest `viewerId`, as JSON.
@@ -18,6 +20,9 @@ const MAX_VIEWER_ID: usize = 128;
 
 /// Longest stream name, in characters.
 const MAX_STREAM: usize = 64;
+
+/// Pages may ask for the camera before they say who they are, and people take their time.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The stream of pages that name none.
 const DEFAULT_STREAM: &str = "default";
@@ -34,39 +39,40 @@ pub struct Live {
 }
 
 enum State {
-    Unregistered,
+    Unregistered { until: Mono },
     Streamer(Viewers),
-    Viewer { alias: Body, streamer: Option<PeerId> },
+    Viewer { alias: Alias, streamer: Option<PeerId> },
     Closed,
 }
 
-/// The viewers that a streamer knows; of several with one `viewerId` the newest.
+/// The viewers that a streamer knows. The hub lets no two of them bear one id.
 #[derive(Default)]
 struct Viewers {
-    by_alias: HashMap<Box<str>, PeerId>,
-    aliases: HashMap<PeerId, Body>,
+    by_key: HashMap<Arc<str>, PeerId>,
+    aliases: HashMap<PeerId, Alias>,
 }
 
 impl Viewers {
     fn insert(&mut self, view: &PeerView) -> Option<Body> {
         let alias = view.alias.clone()?;
-        self.by_alias.insert(alias.get().into(), view.peer.clone());
-        self.aliases.insert(view.peer.clone(), alias.clone());
-        Some(alias)
+        let json = alias.json().clone();
+        self.by_key.insert(alias.key().clone(), view.peer.clone());
+        self.aliases.insert(view.peer.clone(), alias);
+        Some(json)
     }
 
-    /// The alias that went with the peer, unless a newer viewer bears it.
     fn remove(&mut self, peer: &PeerId) -> Option<Body> {
         let alias = self.aliases.remove(peer)?;
-        if self.by_alias.get(alias.get()) != Some(peer) {
-            return None;
-        }
-        self.by_alias.remove(alias.get());
-        Some(alias)
+        self.by_key.remove(alias.key());
+        Some(alias.json().clone())
     }
 
-    fn alias(&self, peer: &PeerId) -> Option<&Body> {
-        self.aliases.get(peer).filter(|alias| self.by_alias.get(alias.get()) == Some(peer))
+    fn alias(&self, peer: &PeerId) -> Option<Body> {
+        self.aliases.get(peer).map(|alias| alias.json().clone())
+    }
+
+    fn find(&self, id: &RawValue) -> Option<PeerId> {
+        self.by_key.get(Alias::parse(id)?.key()).cloned()
     }
 }
 
@@ -106,8 +112,9 @@ enum ServerMessage<'a> {
 
 impl Live {
     /// `stream` and `token`: from the query of the URL.
-    pub fn new(stream: Option<String>, token: Option<String>) -> Self {
-        Self { stream, token, state: State::Unregistered, extras: false, complaints: 0, outputs: VecDeque::new() }
+    pub fn new(now: Mono, stream: Option<String>, token: Option<String>) -> Self {
+        let state = State::Unregistered { until: now + REGISTER_TIMEOUT };
+        Self { stream, token, state, extras: false, complaints: 0, outputs: VecDeque::new() }
     }
 
     fn read(&mut self, text: &str, services: &dyn Services) -> Result<(), Fault> {
@@ -146,6 +153,8 @@ impl Live {
             name: permit.name,
             instance: None,
             alias: alias.clone(),
+            pass: permit.pass,
+            refused: None,
             session: None,
         };
         self.extras = message.extras || message.stream.is_some();
@@ -162,14 +171,13 @@ impl Live {
         let raw = raw.ok_or(Fault::BadMessage)?;
         let to = match &self.state {
             State::Streamer(viewers) => {
-                let alias = message.viewer_id.ok_or(Fault::BadMessage)?;
-                let peer = viewers.by_alias.get(alias.get()).ok_or(Fault::UnknownPeer)?;
-                To::Peer(peer.clone())
+                let id = message.viewer_id.ok_or(Fault::BadMessage)?;
+                To::Peer(viewers.find(id).ok_or(Fault::UnknownPeer)?)
             }
             // Whatever viewerId it wrote: a viewer speaks for itself only.
             State::Viewer { streamer: Some(streamer), .. } => To::Peer(streamer.clone()),
             State::Viewer { streamer: None, .. } => return Err(Fault::UnknownPeer),
-            State::Unregistered | State::Closed => return Err(Fault::JoinFirst),
+            State::Unregistered { .. } | State::Closed => return Err(Fault::JoinFirst),
         };
         self.outputs.push_back(Output::Command(Command::Send { to, kind, body: Some(body(raw)) }));
         Ok(())
@@ -192,7 +200,13 @@ impl Live {
             Event::Complaint(fault) => self.complain(fault),
             Event::Closing => return Err(Fault::Shutdown),
             Event::Closed(fault) => return Err(fault),
-            Event::PeerLost(_) | Event::PeerBack(_) | Event::Ice => {}
+            Event::Probe => self.outputs.push_back(Output::Ping),
+            Event::PeerLost(_)
+            | Event::PeerBack(_)
+            | Event::Ice
+            | Event::Lock { .. }
+            | Event::Viewers(_)
+            | Event::Invite { .. } => {}
         }
         Ok(())
     }
@@ -205,7 +219,7 @@ impl Live {
                 }
             }
             State::Viewer { streamer, .. } => *streamer = Some(view.peer.clone()),
-            State::Unregistered | State::Closed => {}
+            State::Unregistered { .. } | State::Closed => {}
         }
     }
 
@@ -231,11 +245,10 @@ impl Live {
 
     fn carry(&mut self, from: &PeerId, kind: Kind, body: Option<&RawValue>) {
         let (viewer_id, target) = match &self.state {
-            State::Streamer(viewers) => (viewers.alias(from).cloned(), "streamer"),
-            State::Viewer { alias, .. } => (Some(alias.clone()), "viewer"),
-            State::Unregistered | State::Closed => (None, ""),
+            State::Streamer(viewers) => (viewers.alias(from), "streamer"),
+            State::Viewer { alias, .. } => (Some(alias.json().clone()), "viewer"),
+            State::Unregistered { .. } | State::Closed => (None, ""),
         };
-        // `None`: a newer viewer bears the alias, and the streamer could not tell the two apart.
         let Some(viewer_id) = viewer_id else { return };
         let viewer_id = &*viewer_id;
         match kind {
@@ -310,10 +323,14 @@ impl Dialect for Live {
         self.end(fault);
     }
 
-    fn handle_timeout(&mut self, _now: Mono) {}
+    fn handle_timeout(&mut self, now: Mono) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.end(Fault::JoinTimeout);
+        }
+    }
 
     fn poll_timeout(&self) -> Option<Mono> {
-        None
+        if let State::Unregistered { until } = self.state { Some(until) } else { None }
     }
 
     fn poll_output(&mut self) -> Option<Output> {
@@ -321,17 +338,16 @@ impl Dialect for Live {
     }
 }
 
-/// A viewer's id as it wrote it: a string or a number, kept in its JSON type, since streamers use it as a map key.
-/// A viewer that gives none is called by its peer id.
-fn viewer_alias(raw: Option<&RawValue>, peer: &PeerId) -> Result<Body, Fault> {
+/// A viewer's id as it wrote it. A viewer that gives none is called by its peer id.
+fn viewer_alias(raw: Option<&RawValue>, peer: &PeerId) -> Result<Alias, Fault> {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
-        return serde_json::value::to_raw_value(peer).map(Body::from).map_err(|_| Fault::BadMessage);
+        let own = serde_json::value::to_raw_value(peer).ok();
+        return own.and_then(|own| Alias::parse(&own)).ok_or(Fault::BadMessage);
     };
-    let is_scalar = raw.get().starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit());
-    if !is_scalar || raw.get().len() > MAX_VIEWER_ID {
+    if raw.get().len() > MAX_VIEWER_ID {
         return Err(Fault::BadMessage);
     }
-    Ok(body(raw))
+    Alias::parse(raw).ok_or(Fault::BadMessage)
 }
 
 fn is_stream_name(text: &str) -> bool {

@@ -9,7 +9,7 @@ mod testing;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{Body, Command, Delivery, Fault, PeerId, Random, Role};
+use super::{Body, Command, Delivery, Fault, Invite, Pass, PeerId, Random, Role};
 use crate::time::Mono;
 
 /// What the shell does for a dialect: it knows the tokens, the ICE configuration and where randomness comes from.
@@ -19,6 +19,17 @@ pub trait Services: Random {
 
     /// The ICE configuration with fresh credentials for `peer`.
     fn ice(&self, peer: &PeerId) -> Result<Ice, Fault>;
+
+    /// An access token for `room` as `invite` wishes it, which does not outlive `until` (unix seconds).
+    fn invite(&self, room: &str, invite: &Invite, until: Option<u64>) -> Result<Invitation, Fault>;
+}
+
+/// An access token made for a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    pub token: String,
+    /// Unix seconds.
+    pub expires_at: u64,
 }
 
 /// What an accepted client may do.
@@ -29,9 +40,15 @@ pub struct Permit {
     pub role: Role,
     /// Set by whoever minted the token; wins over what the client calls itself.
     pub name: Option<String>,
+    pub pass: Pass,
 }
 
 impl Permit {
+    /// What somebody may do who only has a session to show.
+    pub(super) fn nothing() -> Self {
+        Self { room: None, role: Role::Viewer, name: None, pass: Pass::default() }
+    }
+
     pub(super) fn opens(&self, room: &str) -> bool {
         self.room.as_deref().is_none_or(|own| own == room)
     }
@@ -52,6 +69,8 @@ pub enum Output {
     Text(String),
     /// Pass this to the hub.
     Command(Command),
+    /// Ping the client at once; when anything comes from it, pass [`Command::Alive`] to the hub.
+    Ping,
     /// Close the WebSocket with this code (RFC 6455 section 7.4.1); nothing follows.
     Close(u16),
 }

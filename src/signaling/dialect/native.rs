@@ -3,13 +3,14 @@
 mod wire;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::{Dialect, Ice, MAX_COMPLAINTS, Output, Services, body, parse_fault, to_json};
+use super::{Dialect, Ice, MAX_COMPLAINTS, Output, Permit, Services, body, parse_fault, to_json};
 use crate::signaling::{
-    Command, Delivery, Event, Fault, Join, Kind, PeerId, Resume, RoomKey, Secret, SessionRequest, To,
+    Command, Delivery, Event, Fault, Invite, Join, Kind, PeerId, Resume, Role, RoomKey, Secret, SessionRequest, To,
 };
 use crate::time::Mono;
 use wire::{ClientMessage, ServerMessage};
@@ -28,7 +29,7 @@ pub const MAX_ROOM: usize = 64;
 const ICE_REFRESH_PERCENT: u64 = 75;
 
 /// Least time between two pushes of the ICE configuration.
-const ICE_REFRESH_FLOOR: Duration = Duration::from_secs(10);
+const ICE_REFRESH_FLOOR: Duration = Duration::from_secs(1);
 
 /// One native client.
 pub struct Native {
@@ -50,6 +51,7 @@ enum State {
         room: String,
     },
     In {
+        room: String,
         peer: PeerId,
     },
     Closed,
@@ -79,6 +81,13 @@ impl Native {
                 self.command(Command::Send { to, kind: Kind::Bye, body: None });
             }
             (_, "ice") => self.command(Command::Ice),
+            (_, "kick") => {
+                let peer = message.peer.as_deref().ok_or(Fault::BadMessage)?;
+                self.command(Command::Kick(peer.into()));
+            }
+            (_, "lock") => self.command(Command::Lock(message.locked.ok_or(Fault::BadMessage)?)),
+            (_, "close") => self.command(Command::Close),
+            (_, "invite") => self.command(Command::Invite(Arc::new(invite(&message)?))),
             (_, "leave") => {
                 self.command(Command::Leave);
                 self.close(1000);
@@ -99,11 +108,15 @@ impl Native {
         if [name, instance].into_iter().flatten().any(|text| !is_label(text)) {
             return Err(Fault::BadName);
         }
-        let permit = services.authorize(message.token.as_deref().filter(|token| !token.is_empty()))?;
-        if !permit.opens(room) {
-            return Err(Fault::WrongRoom);
-        }
         let resume = message.session.as_deref().map(|secret| Resume { secret: secret.into(), seq: message.seq });
+        let permit = services.authorize(message.token.as_deref().filter(|token| !token.is_empty()));
+        let permit = permit.and_then(|permit| if permit.opens(room) { Ok(permit) } else { Err(Fault::WrongRoom) });
+        let (permit, refused) = match permit {
+            Ok(permit) => (permit, None),
+            // The hub knows whether the session lives, and that is proof enough.
+            Err(fault) if resume.is_some() => (Permit::nothing(), Some(fault)),
+            Err(fault) => return Err(fault),
+        };
         let join = Join {
             room: RoomKey::Call(room.into()),
             peer: PeerId::random(services),
@@ -111,6 +124,8 @@ impl Native {
             name: permit.name.or_else(|| name.map(str::to_owned)),
             instance: instance.map(str::to_owned),
             alias: None,
+            pass: permit.pass,
+            refused,
             session: Some(SessionRequest { secret: Secret::random(services), resume }),
         };
         self.state = State::Joining { room: room.to_owned() };
@@ -157,10 +172,10 @@ impl Native {
                 let State::Joining { room } = &self.state else { return Ok(()) };
                 let text = to_json(&wire::Numbered { seq, message: &ServerMessage::joined(room, &joined, &ice.json) });
                 self.outputs.push_back(Output::Text(text));
-                self.state = State::In { peer: joined.peer };
+                self.state = State::In { room: room.clone(), peer: joined.peer };
             }
             Event::Ice => {
-                let State::In { peer } = &self.state else { return Ok(()) };
+                let State::In { peer, .. } = &self.state else { return Ok(()) };
                 let peer = peer.clone();
                 let ice = self.ice(now, &peer, services)?;
                 self.say(seq, &ServerMessage::Ice { ice: &ice.json });
@@ -172,7 +187,11 @@ impl Native {
             Event::Message { from, kind, body } => {
                 self.say(seq, &ServerMessage::carried(&from, kind, body.as_deref()));
             }
+            Event::Lock { locked, by } => self.say(seq, &ServerMessage::Lock { locked, by: &by }),
+            Event::Viewers(count) => self.say(seq, &ServerMessage::Viewers { count }),
+            Event::Invite { invite, until } => self.hand_out(seq, &invite, until, services),
             Event::Complaint(fault) => self.say(seq, &ServerMessage::error(fault, false)),
+            Event::Probe => self.outputs.push_back(Output::Ping),
             Event::Closing => {
                 self.say(seq, &ServerMessage::Closing { reason: "shutdown" });
                 self.close(Fault::Shutdown.close_code());
@@ -182,9 +201,18 @@ impl Native {
         Ok(())
     }
 
+    fn hand_out(&mut self, seq: Option<u64>, invite: &Invite, until: Option<u64>, services: &dyn Services) {
+        let State::In { room, .. } = &self.state else { return };
+        let room = room.clone();
+        match services.invite(&room, invite, until) {
+            Ok(invitation) => self.say(seq, &ServerMessage::invite(&room, invite, &invitation)),
+            Err(fault) => self.say(seq, &ServerMessage::error(fault, false)),
+        }
+    }
+
     fn ice(&mut self, now: Mono, peer: &PeerId, services: &dyn Services) -> Result<Ice, Fault> {
         let ice = services.ice(peer)?;
-        let after = Duration::from_secs(ice.ttl / 100 * ICE_REFRESH_PERCENT).max(ICE_REFRESH_FLOOR);
+        let after = Duration::from_millis(ice.ttl.saturating_mul(10 * ICE_REFRESH_PERCENT)).max(ICE_REFRESH_FLOOR);
         self.ice_due = Some(now + after);
         Ok(ice)
     }
@@ -249,6 +277,21 @@ impl Dialect for Native {
     fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
+}
+
+/// What a host wishes for whoever it invites.
+fn invite(message: &ClientMessage<'_>) -> Result<Invite, Fault> {
+    let name = message.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    let id = message.id.as_deref();
+    if [name, id].into_iter().flatten().any(|text| !is_label(text)) {
+        return Err(Fault::BadMessage);
+    }
+    Ok(Invite {
+        id: id.map(str::to_owned),
+        role: message.role.unwrap_or(Role::Member),
+        name: name.map(str::to_owned),
+        ttl: message.ttl,
+    })
 }
 
 /// 1 to 64 of `A-Z a-z 0-9 . _ ~ -`.

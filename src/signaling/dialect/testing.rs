@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use serde_json::value::RawValue;
 
-use super::{Ice, Permit, Services};
-use crate::signaling::{Body, Fault, PeerId, Random, Role};
+use super::{Ice, Invitation, Permit, Services};
+use crate::signaling::{Body, Fault, Invite, Pass, PeerId, Random, Role};
 
 /// A shell where the token `good` opens everything, `room r` opens r, `viewer` only watches.
 pub(super) struct Shell {
@@ -35,7 +35,12 @@ impl Random for Shell {
 
 impl Services for Shell {
     fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
-        let permit = |room: Option<&str>, role| Permit { room: room.map(str::to_owned), role, name: None };
+        let permit = |room: Option<&str>, role| Permit {
+            room: room.map(str::to_owned),
+            role,
+            name: None,
+            pass: Pass::default(),
+        };
         match token {
             Some("good") => Ok(permit(None, Role::Host)),
             Some("viewer") => Ok(permit(None, Role::Viewer)),
@@ -50,6 +55,14 @@ impl Services for Shell {
 
     fn ice(&self, peer: &PeerId) -> Result<Ice, Fault> {
         Ok(Ice { json: json(&format!(r#"{{"for":"{peer}"}}"#)), ttl: self.ttl })
+    }
+
+    fn invite(&self, room: &str, invite: &Invite, until: Option<u64>) -> Result<Invitation, Fault> {
+        let expires_at = invite.ttl.unwrap_or(60).min(until.unwrap_or(u64::MAX));
+        if expires_at == 0 {
+            return Err(Fault::TokenExpired);
+        }
+        Ok(Invitation { token: format!("{} {room}", invite.role.as_str()), expires_at })
     }
 }
 

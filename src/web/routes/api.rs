@@ -1,19 +1,25 @@
-//! The API: `/api/ice`, `/ca.crt`, `/healthz`.
+//! What pages ask: `/api/ice`, `/api/turn`, `/ca.crt`, `/healthz`.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::header::{self, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
+use serde::Serialize;
 
+use super::backend::subject_of;
+use super::cors::{allow_origin, check_origin, is_preflight, preflight_answer};
 use super::policy::refusal;
+use super::reply::{Refused, bearer, connection, json, refuse, refuse_access, too_many, unknown_host};
+use crate::clock;
 use crate::credentials::token::random_bytes;
-use crate::web::access::{AccessError, hex};
-use crate::web::desk::{host, text};
-use crate::web::host::Origin;
+use crate::credentials::turn::TurnCredential;
+use crate::web::Web;
+use crate::web::access::hex;
+use crate::web::desk::{host, query, text};
+use crate::web::ice::{Asker, IceConfig, Relaying};
 use crate::web::tls::Tls;
-use crate::web::{Connection, Web};
 
 /// What the API's handlers share.
 pub(super) struct Shared {
@@ -23,46 +29,100 @@ pub(super) struct Shared {
 
 /// `GET /api/ice`: the ICE configuration with a fresh credential (DESIGN section 7).
 pub(super) async fn ice(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
-    let Some(connection) = request.extensions().get::<Connection>().cloned() else {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the connection is unknown");
-    };
-    if let Err(error) = check_origin(&shared.web, &connection, &request) {
-        return refused(error);
-    }
-    let mut response = ice_response(&shared.web, &connection, &request);
-    allow_origin(&mut response, &request);
-    response
+    with_origin(&shared.web, &request, || {
+        let relaying = relaying(&shared.web, &request)?;
+        Ok(json(StatusCode::OK, &IceConfig::from(relaying)))
+    })
 }
 
-fn ice_response(web: &Web, connection: &Connection, request: &Request<Body>) -> Response<Body> {
-    let grant = match web.authorize(connection, bearer(request.headers())) {
-        Ok(grant) => grant,
-        Err(error) => return refused(error),
-    };
-    // The random part tells credentials of one token apart.
-    let subject = format!("t.{}.{}", grant.account, hex(&random_bytes::<8>()));
-    let all = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "all=1"));
-    let agent = text(request.headers(), header::USER_AGENT);
-    match web.ice_config(connection, host(request), agent, &subject, all) {
-        Ok(config) => json(&config),
-        Err(error) => refusal(StatusCode::MISDIRECTED_REQUEST, "unknown-host", &error.to_string()),
-    }
+/// `OPTIONS /api/ice`: the answer to a preflight, else the same configuration as `Link` headers (RFC 9725 section 4.6).
+pub(super) async fn ice_links(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    with_origin(&shared.web, &request, || {
+        let mut response = preflight_answer(&request);
+        if is_preflight(&request) {
+            return Ok(response);
+        }
+        let relaying = relaying(&shared.web, &request)?;
+        let TurnCredential { username, password, .. } = &relaying.credential;
+        let credential = format!("; username=\"{username}\"; credential=\"{password}\"; credential-type=\"password\"");
+        let stun = relaying.stun.iter().map(|url| (url, ""));
+        for (url, credential) in stun.chain(relaying.turn.iter().map(|url| (url, credential.as_str()))) {
+            let link = HeaderValue::from_str(&format!("<{url}>; rel=\"ice-server\"{credential}"));
+            // URLs, names and base64 are all visible ASCII.
+            if let Ok(link) = link {
+                response.headers_mut().append(header::LINK, link);
+            }
+        }
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+        Ok(response)
+    })
 }
 
-/// `OPTIONS` of the API: which origins and headers may be used (Fetch, section "CORS protocol").
+/// `OPTIONS` of the rest of what pages may ask.
 pub(super) async fn preflight(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
-    let connection = request.extensions().get::<Connection>();
-    let is_allowed = connection.is_some_and(|connection| check_origin(&shared.web, connection, &request).is_ok());
-    if !is_allowed {
-        return refused(AccessError::Origin);
+    with_origin(&shared.web, &request, || Ok(preflight_answer(&request)))
+}
+
+/// The answer of the REST draft (draft-uberti-behave-turn-rest section 2.2).
+#[derive(Serialize)]
+struct Rest {
+    username: String,
+    password: String,
+    ttl: u64,
+    uris: Vec<String>,
+}
+
+/// `GET /api/turn?service=turn`: the TURN part of the configuration in the form of the REST draft.
+pub(super) async fn turn(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    with_origin(&shared.web, &request, || {
+        if query(&request, "service").as_deref() != Some("turn") {
+            return Err(refuse(StatusCode::BAD_REQUEST, "bad-request", "ask with ?service=turn"));
+        }
+        let Relaying { credential, ttl, turn: uris, .. } = relaying(&shared.web, &request)?;
+        let TurnCredential { username, password, .. } = credential;
+        Ok(json(StatusCode::OK, &Rest { username, password, ttl, uris }))
+    })
+}
+
+/// A fresh credential for whoever asks: with a token `t.<token>.<random>`, with an API key and `?username=` the key's
+/// own `a.<key>.<username>`.
+fn relaying(web: &Web, request: &Request<Body>) -> Result<Relaying, Refused> {
+    let connection = connection(request)?;
+    let bearer = bearer(request.headers());
+    let subject = match bearer.and_then(|bearer| web.gate.identify(bearer)) {
+        Some(caller) => {
+            if !web.gate.admits(&caller, clock::now().mono) {
+                return Err(too_many("this key asks too often: wait a second"));
+            }
+            let name = query(request, "username").unwrap_or_else(|| hex(&random_bytes::<8>()));
+            subject_of(web, &caller, &name)?
+        }
+        None => {
+            let grant = web.authorize(&connection, bearer).map_err(refuse_access)?;
+            // The random part tells credentials of one token apart.
+            format!("t.{}.{}", grant.account, hex(&random_bytes::<8>()))
+        }
+    };
+    let all = query(request, "all").as_deref() == Some("1");
+    let user_agent = text(request.headers(), header::USER_AGENT);
+    let asker = Asker { connection: &connection, host: host(request), user_agent, all };
+    web.relaying(&asker, &subject, web.config.credential_ttl.as_secs()).map_err(unknown_host)
+}
+
+/// Answers pages of allowed origins, refusals included, so that they can read them.
+pub(super) fn with_origin(
+    web: &Web,
+    request: &Request<Body>,
+    answer: impl FnOnce() -> Result<Response<Body>, Refused>,
+) -> Response<Body> {
+    let checked =
+        connection(request).and_then(|connection| check_origin(web, &connection, request).map_err(refuse_access));
+    if let Err(refused) = checked {
+        return *refused;
     }
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    allow_origin(&mut response, &request);
-    let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type"));
-    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    let mut response = answer().unwrap_or_else(|refused| *refused);
+    allow_origin(&mut response, request);
     response
 }
 
@@ -86,47 +146,6 @@ pub(super) async fn health() -> Response<Body> {
     let mut response = Response::new(Body::from("ok\n"));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn check_origin(web: &Web, connection: &Connection, request: &Request<Body>) -> Result<(), AccessError> {
-    web.check_origin(connection, text(request.headers(), header::ORIGIN), host(request))
-}
-
-/// Lets a page of another (allowed) origin read the answer.
-fn allow_origin(response: &mut Response<Body>, request: &Request<Body>) {
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Origin"));
-    let Some(origin) = request.headers().get(header::ORIGIN) else { return };
-    let parsed = origin.to_str().ok().and_then(Origin::parse);
-    let is_same = parsed.zip(host(request)).is_some_and(|(origin, host)| origin.is_same_as_host(host));
-    if !is_same {
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    }
-}
-
-fn refused(error: AccessError) -> Response<Body> {
-    let status = if error == AccessError::Origin { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
-    let mut response = refusal(status, error.code(), &error.to_string());
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    response
-}
-
-/// The token of `Authorization: Bearer` (RFC 6750 section 2.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = text(headers, header::AUTHORIZATION)?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-fn json(value: &impl serde::Serialize) -> Response<Body> {
-    let Ok(body) = serde_json::to_string(value) else {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the answer cannot be written as JSON");
-    };
-    let mut response = Response::new(Body::from(body));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header::{self, HeaderMap, HeaderValue};
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, Request, Response, StatusCode};
 
 use super::policy::{OperatorsOwn, refusal};
@@ -53,7 +53,11 @@ pub(super) async fn file(State(pages): State<Arc<Pages>>, request: Request<Body>
         return response;
     }
     match decode(request.uri().path()) {
-        Some(path) => pages.serve(&path, request.headers()).await,
+        Some(path) => {
+            let mut response = pages.serve(&path, request.headers()).await;
+            share_script(&path, &mut response);
+            response
+        }
         None => refusal(StatusCode::BAD_REQUEST, "bad-path", "the path is not valid UTF-8 in percent encoding"),
     }
 }
@@ -91,6 +95,17 @@ impl Pages {
             Some(asset) => respond(asset, headers),
             None => not_found(),
         }
+    }
+}
+
+/// Lets pages of any origin use the scripts that are made for them (Fetch, "CORS protocol"; modules need it, and so do
+/// pages with `Cross-Origin-Embedder-Policy`).
+fn share_script(path: &str, response: &mut Response<Body>) {
+    if matches!(path, "relais.js" | "ice.js") || (path.starts_with("relais/") && path.ends_with(".js")) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        let policy = HeaderName::from_static("cross-origin-resource-policy");
+        headers.insert(policy, HeaderValue::from_static("cross-origin"));
     }
 }
 

@@ -23,10 +23,10 @@ export const PHONE = { width: 390, height: 844 };
 export const DESKTOP = { width: 1440, height: 900 };
 
 /**
- * Starts an instance that trusts the CA in the file `ca`.
+ * Starts an instance that trusts the CA in the file `ca`. `keep: false` leaves its RTCPeerConnection untouched.
  * `devices: false` has neither camera nor microphone; `refuse: true` has them and says no for its user.
  */
-export async function startBrowser({ ca = null, devices = true, refuse = false, flags = [], ...options } = {}) {
+export async function startBrowser({ ca = null, devices = true, refuse = false, flags = [], keep = true, ...options } = {}) {
   const home = mkdtempSync(join(tmpdir(), "relais-chromium-"));
   if (ca) trust(home, ca);
   const media = devices ? FAKE_DEVICES.slice(0, refuse ? 1 : 2) : [];
@@ -39,7 +39,7 @@ export async function startBrowser({ ca = null, devices = true, refuse = false, 
     viewport: DESKTOP,
     ...options,
   });
-  await context.addInitScript(keepPeerConnections);
+  if (keep) await context.addInitScript(keepPeerConnections);
   const browser = {
     context,
     messages: [],

@@ -1,7 +1,7 @@
 // Our server as a process of its own, in a state directory of its own, on free ports of loopback.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -13,9 +13,17 @@ const START_DEADLINE = 20_000;
 /** Relay ports below those that the system hands out, so that a restart may name its own ports again. */
 const DEFAULTS = { udp: "127.0.0.1:0", tcp: "127.0.0.1:0", turns: "always", "relay-ports": "10000-29999" };
 
-/** Starts `relais serve`. `flags` replaces or adds flags by name (without dashes); a list repeats the flag. */
-export async function startServer(flags = {}) {
+/**
+ * Starts `relais serve`. `flags` replaces or adds flags by name (without dashes); a list repeats the flag. `settings` is
+ * the text of a configuration file.
+ */
+export async function startServer(flags = {}, settings = null) {
   const directory = mkdtempSync(join(tmpdir(), "relais-browser-"));
+  if (settings) {
+    const config = join(directory, "relais.toml");
+    writeFileSync(config, settings);
+    flags = { ...flags, config };
+  }
   const server = new Server(directory, { ...DEFAULTS, ...flags });
   await server.start();
   return server;

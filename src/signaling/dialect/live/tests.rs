@@ -8,7 +8,7 @@ struct Probe(Live, Shell);
 
 impl Probe {
     fn new(messages: &[&str]) -> Self {
-        let mut probe = Self(Live::new(Some("from-url".into()), None), Shell::open());
+        let mut probe = Self(Live::new(NOW, Some("from-url".into()), None), Shell::open());
         for message in messages {
             probe.say(message);
         }
@@ -29,8 +29,9 @@ impl Probe {
             .map(|output| match output {
                 Output::Text(text) => text,
                 Output::Close(code) => format!("close {code}"),
+                Output::Ping => "ping".into(),
                 Output::Command(Command::Join(join)) => {
-                    let alias = join.alias.as_ref().map_or("-", |alias| alias.get()).to_owned();
+                    let alias = join.alias.as_ref().map_or("-", |alias| alias.json().get()).to_owned();
                     format!("join {:?} {:?} {alias}", join.room, join.role)
                 }
                 Output::Command(Command::Send { to: To::Peer(to), body: Some(body), .. }) => {
@@ -50,7 +51,7 @@ fn view(peer: &str, alias: Option<&str>) -> PeerView {
         instance: None,
         polite: false,
         connected: true,
-        alias: alias.map(testing::json),
+        alias: alias.and_then(|alias| Alias::parse(&testing::json(alias))),
     }
 }
 
@@ -63,6 +64,8 @@ fn joined(peers: Vec<PeerView>) -> Event {
         name: None,
         limit: 10,
         resume: std::time::Duration::ZERO,
+        locked: false,
+        viewers: 0,
         peers,
     }))
 }
@@ -74,10 +77,10 @@ fn the_stream_is_the_message_s_else_the_url_s_else_the_default() {
         probe.say(message);
         probe.lines().remove(0)
     };
-    let url = || Live::new(Some("url".into()), None);
+    let url = || Live::new(NOW, Some("url".into()), None);
     assert_eq!(first(url(), r#"{"type":"streamer","stream":"own"}"#), r#"join Stream("own") Streamer -"#);
     assert_eq!(first(url(), r#"{"type":"streamer"}"#), r#"join Stream("url") Streamer -"#);
-    assert_eq!(first(Live::new(None, None), r#"{"type":"streamer"}"#), r#"join Stream("default") Streamer -"#);
+    assert_eq!(first(Live::new(NOW, None, None), r#"{"type":"streamer"}"#), r#"join Stream("default") Streamer -"#);
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn viewer_ids_keep_their_type() {
         let mut probe = Probe::new(&[&format!(r#"{{"type":"viewer","viewerId":{id}}}"#)]);
         assert_eq!(probe.lines(), [format!(r#"join Stream("from-url") Viewer {alias}"#)]);
     }
-    for id in ["{}", "[1]", "true", &format!("\"{}\"", "x".repeat(200))] {
+    for id in ["{}", "[1]", "true", "1e999", r#""\ud800""#, &format!("\"{}\"", "x".repeat(200))] {
         let mut probe = Probe::new(&[&format!(r#"{{"type":"viewer","viewerId":{id}}}"#)]);
         assert!(probe.lines().is_empty(), "{id}");
     }
@@ -95,22 +98,29 @@ fn viewer_ids_keep_their_type() {
 }
 
 #[test]
-fn of_two_viewers_with_one_id_the_newest_counts() {
+fn a_streamer_names_its_viewers_however_it_writes_them() {
     let mut probe = Probe::new(&[r#"{"type":"streamer","extras":true}"#]);
-    probe.hear(joined(vec![view("old", Some("1"))]));
-    probe.hear(Event::PeerJoined(Box::new(view("new", Some("1")))));
+    probe.hear(joined(vec![view("a", Some("1.0")), view("b", Some(r#""1""#))]));
     probe.lines();
-    probe.say(r#"{"type":"offer","offer":{"o":1},"viewerId":1}"#);
-    assert_eq!(probe.lines(), [r#"to new {"o":1}"#]);
+    for (id, peer) in [("1", "a"), ("10e-1", "a"), (r#""1""#, "b"), (r#""\u0031""#, "b")] {
+        probe.say(&format!(r#"{{"type":"offer","offer":{{"o":1}},"viewerId":{id}}}"#));
+        assert_eq!(probe.lines(), [format!(r#"to {peer} {{"o":1}}"#)]);
+    }
     let answer = |from: &str| Event::Message { from: from.into(), kind: Kind::Answer, body: Some(testing::json("{}")) };
-    probe.hear(answer("old"));
-    assert!(probe.lines().is_empty());
-    probe.hear(answer("new"));
-    assert_eq!(probe.lines(), [r#"{"type":"answer","answer":{},"viewerId":1}"#]);
-    probe.hear(Event::PeerLeft { peer: "old".into(), reason: LeaveReason::Lost });
-    assert_eq!(probe.lines(), [r#"{"type":"viewerCount","count":1}"#]);
-    probe.hear(Event::PeerLeft { peer: "new".into(), reason: LeaveReason::Lost });
-    assert_eq!(probe.lines(), [r#"{"type":"viewerLeft","viewerId":1}"#, r#"{"type":"viewerCount","count":0}"#]);
+    probe.hear(answer("a"));
+    assert_eq!(probe.lines(), [r#"{"type":"answer","answer":{},"viewerId":1.0}"#]);
+    probe.hear(Event::PeerLeft { peer: "a".into(), reason: LeaveReason::Lost });
+    assert_eq!(probe.lines(), [r#"{"type":"viewerLeft","viewerId":1.0}"#, r#"{"type":"viewerCount","count":1}"#]);
+    probe.hear(answer("a"));
+    assert!(probe.lines().is_empty(), "it is gone");
+}
+
+#[test]
+fn who_is_asked_for_a_sign_of_life_is_pinged() {
+    let mut probe = Probe::new(&[r#"{"type":"streamer"}"#]);
+    probe.lines();
+    probe.hear(Event::Probe);
+    assert_eq!(probe.lines(), ["ping"]);
 }
 
 #[test]
@@ -136,7 +146,7 @@ fn refusals_are_told_and_close() {
         (r#"{"type":"viewer","token":"room other"}"#, "wrong-room"),
         (r#"{"type":"viewer","token":"good","stream":""}"#, "bad-room"),
     ] {
-        let mut probe = Probe(Live::new(None, None), Shell::by_invitation());
+        let mut probe = Probe(Live::new(NOW, None, None), Shell::by_invitation());
         probe.say(message);
         let lines = probe.lines();
         assert!(lines[0].contains(code) && lines[1] == "close 1008", "{message}: {lines:?}");
@@ -145,7 +155,18 @@ fn refusals_are_told_and_close() {
 
 #[test]
 fn a_token_in_the_url_is_as_good() {
-    let mut probe = Probe(Live::new(None, Some("viewer".into())), Shell::by_invitation());
+    let mut probe = Probe(Live::new(NOW, None, Some("viewer".into())), Shell::by_invitation());
     probe.say(r#"{"type":"viewer","viewerId":1}"#);
     assert_eq!(probe.lines(), [r#"join Stream("default") Viewer 1"#]);
+}
+
+#[test]
+fn who_never_registers_is_sent_away_and_who_did_stays() {
+    let mut probe = Probe::new(&[]);
+    probe.0.handle_timeout(NOW + std::time::Duration::from_secs(599));
+    assert!(probe.lines().is_empty());
+    probe.0.handle_timeout(NOW + std::time::Duration::from_secs(600));
+    let lines = probe.lines();
+    assert!(lines[0].contains("join-timeout") && lines[1] == "close 1008", "{lines:?}");
+    assert_eq!(Probe::new(&[r#"{"type":"streamer"}"#]).0.poll_timeout(), None);
 }

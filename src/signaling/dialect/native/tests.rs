@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::super::testing::{self, Shell};
 use super::*;
-use crate::signaling::{Joined, LeaveReason, PeerView, Role};
+use crate::signaling::{Joined, LeaveReason, PeerView};
 
 const START: Mono = Mono(1_000);
 
@@ -42,7 +42,7 @@ impl Probe {
     fn texts(&mut self) -> Vec<Value> {
         let text = |output| match output {
             Output::Text(text) => Some(serde_json::from_str(&text).expect("JSON")),
-            Output::Command(_) | Output::Close(_) => None,
+            Output::Command(_) | Output::Close(_) | Output::Ping => None,
         };
         self.outputs().into_iter().filter_map(text).collect()
     }
@@ -73,6 +73,8 @@ fn joined() -> Event {
         name: None,
         limit: 2,
         resume: Duration::from_secs(60),
+        locked: true,
+        viewers: 3,
         peers: vec![view],
     }))
 }
@@ -92,7 +94,7 @@ fn a_join_becomes_a_command_and_its_answer_the_reply() {
     probe.hear(1, joined());
     let expected = json!({
         "type": "joined", "v": 1, "seq": 1, "room": "r", "peer": "me", "session": "secret", "resumed": false,
-        "role": "member", "limit": 2, "resume": 60, "ice": {"for": "me"},
+        "role": "member", "limit": 2, "resume": 60, "locked": true, "viewers": 3, "ice": {"for": "me"},
         "peers": [{"peer": "bob", "name": "Bob", "role": "host", "instance": "i", "polite": true, "connected": false}],
     });
     assert_eq!(probe.texts(), [expected]);
@@ -221,4 +223,68 @@ fn leaving_closes() {
     let mut probe = Probe::joined();
     probe.say(r#"{"type":"leave"}"#);
     assert!(matches!(probe.outputs().as_slice(), [Output::Command(Command::Leave), Output::Close(1000)]));
+}
+
+#[test]
+fn the_verbs_of_a_host() {
+    let mut probe = Probe::joined();
+    for (text, command) in [
+        (r#"{"type":"kick","peer":"bob"}"#, r#"Kick(PeerId("bob"))"#),
+        (r#"{"type":"lock","locked":false}"#, "Lock(false)"),
+        (r#"{"type":"close"}"#, "Close"),
+        (
+            r#"{"type":"invite","role":"viewer","name":" Bob ","ttl":7,"id":"x"}"#,
+            r#"Invite(Invite { id: Some("x"), role: Viewer, name: Some("Bob"), ttl: Some(7) })"#,
+        ),
+        (r#"{"type":"invite"}"#, "Invite(Invite { id: None, role: Member, name: None, ttl: None })"),
+        (r#"{"type":"kick"}"#, "Complain(BadMessage)"),
+        (r#"{"type":"lock"}"#, "Complain(BadMessage)"),
+        (r#"{"type":"invite","role":"admin"}"#, "Complain(BadMessage)"),
+        (r#"{"type":"invite","ttl":-1}"#, "Complain(BadMessage)"),
+    ] {
+        probe.say(text);
+        let outputs = probe.outputs();
+        let [Output::Command(found)] = outputs.as_slice() else { panic!("{outputs:?}") };
+        assert_eq!(format!("{found:?}"), command, "{text}");
+    }
+}
+
+#[test]
+fn what_a_host_s_verbs_bring() {
+    let mut probe = Probe::joined();
+    let invite = |ttl| Arc::new(Invite { id: Some("x".into()), role: Role::Viewer, name: None, ttl });
+    probe.hear(2, Event::Lock { locked: true, by: "bob".into() });
+    probe.hear(3, Event::Viewers(2));
+    probe.hear(4, Event::Invite { invite: invite(Some(7)), until: Some(5) });
+    probe.hear(5, Event::Invite { invite: invite(None), until: Some(0) });
+    let expired = Fault::TokenExpired;
+    assert_eq!(
+        probe.texts(),
+        [
+            json!({"type": "lock", "locked": true, "by": "bob", "seq": 2}),
+            json!({"type": "viewers", "count": 2, "seq": 3}),
+            json!({"type": "invite", "id": "x", "room": "r", "role": "viewer", "token": "viewer r", "expiresAt": 5,
+                   "seq": 4}),
+            json!({"type": "error", "code": expired.code(), "message": expired.to_string(), "fatal": false, "seq": 5}),
+        ]
+    );
+    probe.hear(0, Event::Closed(Fault::Kicked));
+    let (error, code) = probe.refusal();
+    assert_eq!((&error["code"], &error["fatal"], code), (&json!("kicked"), &json!(true), Some(1008)));
+}
+
+#[test]
+fn who_has_a_session_to_show_is_left_to_the_hub() {
+    for (token, fault) in [
+        ("expired", Fault::TokenExpired),
+        ("x", Fault::TokenInvalid),
+        ("room s", Fault::WrongRoom),
+        ("", Fault::TokenMissing),
+    ] {
+        let mut probe = Probe::new(Shell::by_invitation());
+        probe.say(&format!(r#"{{"type":"join","v":1,"room":"r","token":"{token}","session":"s","seq":1}}"#));
+        let outputs = probe.outputs();
+        let [Output::Command(Command::Join(join))] = outputs.as_slice() else { panic!("{outputs:?}") };
+        assert_eq!((join.refused, join.role), (Some(fault), Role::Viewer));
+    }
 }

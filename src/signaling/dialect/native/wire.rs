@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::super::present;
-use crate::signaling::{Fault, Joined, Kind, LeaveReason, PeerId, PeerView, Role};
+use super::super::{Invitation, present};
+use crate::signaling::{Fault, Invite, Joined, Kind, LeaveReason, PeerId, PeerView, Role};
 
 /// Any message of a client: the fields of all types, since a flat shape lets bodies be borrowed as they stand.
 #[derive(Deserialize)]
@@ -29,6 +29,19 @@ pub(super) struct ClientMessage<'a> {
     pub(super) seq: Option<u64>,
     #[serde(default, borrow)]
     pub(super) to: Option<Cow<'a, str>>,
+    /// Of a kick.
+    #[serde(default, borrow)]
+    pub(super) peer: Option<Cow<'a, str>>,
+    /// Of a lock.
+    #[serde(default)]
+    pub(super) locked: Option<bool>,
+    /// Of an invite.
+    #[serde(default)]
+    pub(super) role: Option<Role>,
+    #[serde(default)]
+    pub(super) ttl: Option<u64>,
+    #[serde(default, borrow)]
+    pub(super) id: Option<Cow<'a, str>>,
     #[serde(default, borrow, deserialize_with = "present")]
     pub(super) description: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "present")]
@@ -58,6 +71,8 @@ pub(super) enum ServerMessage<'a> {
         name: Option<&'a str>,
         limit: usize,
         resume: u64,
+        locked: bool,
+        viewers: usize,
         peers: Vec<WirePeer<'a>>,
         ice: &'a RawValue,
     },
@@ -90,6 +105,24 @@ pub(super) enum ServerMessage<'a> {
         peer: &'a PeerId,
         reason: LeaveReason,
     },
+    Lock {
+        locked: bool,
+        by: &'a PeerId,
+    },
+    Viewers {
+        count: usize,
+    },
+    #[serde(rename_all = "camelCase")]
+    Invite {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        room: &'a str,
+        role: Role,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<&'a str>,
+        token: &'a str,
+        expires_at: u64,
+    },
     Closing {
         reason: &'a str,
     },
@@ -113,6 +146,8 @@ impl<'a> ServerMessage<'a> {
             name: joined.name.as_deref(),
             limit: joined.limit,
             resume: joined.resume.as_secs(),
+            locked: joined.locked,
+            viewers: joined.viewers,
             peers: joined.peers.iter().map(WirePeer::from).collect(),
             ice,
         }
@@ -124,6 +159,17 @@ impl<'a> ServerMessage<'a> {
             Kind::Answer => Self::Answer { from, description: body },
             Kind::Candidate => Self::Candidate { from, candidate: body },
             Kind::Bye => Self::Bye { from },
+        }
+    }
+
+    pub(super) fn invite(room: &'a str, invite: &'a Invite, invitation: &'a Invitation) -> Self {
+        Self::Invite {
+            id: invite.id.as_deref(),
+            room,
+            role: invite.role,
+            name: invite.name.as_deref(),
+            token: &invitation.token,
+            expires_at: invitation.expires_at,
         }
     }
 

@@ -22,6 +22,8 @@ impl Direct {
             name: permit.name,
             instance: None,
             alias: None,
+            pass: permit.pass,
+            refused: None,
             session: None,
         };
         (Self { id, connected: false }, Command::Join(Box::new(join)))

@@ -53,7 +53,7 @@ impl Rooms {
                 self.room = None;
                 refusal(self.join_ack.take(), fault)
             }
-            Event::Ice => Vec::new(),
+            Event::Ice | Event::Lock { .. } | Event::Viewers(_) | Event::Invite { .. } | Event::Probe => Vec::new(),
         })
     }
 
@@ -113,6 +113,8 @@ impl Rooms {
             name: self.permit.name.clone().or_else(|| name.map(str::to_owned)),
             instance: None,
             alias: None,
+            pass: self.permit.pass.clone(),
+            refused: None,
             session: None,
         };
         self.room = Some(room.into_owned());

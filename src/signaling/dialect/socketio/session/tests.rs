@@ -46,7 +46,7 @@ impl World {
             }
             match self.hub.poll_output() {
                 Some(HubOutput::Deliver { link, delivery }) => self.session.handle_delivery(link.slot, delivery),
-                Some(HubOutput::Gone { .. }) => {}
+                Some(HubOutput::Notice(_)) => {}
                 None => return frames,
             }
         }

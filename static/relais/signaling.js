@@ -37,6 +37,7 @@ export class Signaling extends EventTarget {
   /**
    * `{ url, room, token?, name?, instance, session?, seq?, WebSocket? }`.
    * `session` and `seq` take up the place of a page that was reloaded.
+   * @param {object} options
    */
   constructor(options) {
     super();

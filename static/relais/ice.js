@@ -28,7 +28,10 @@ export function rtcConfiguration(ice, mode = null) {
   return { iceServers, iceTransportPolicy: "relay", bundlePolicy: "max-bundle" };
 }
 
-/** Milliseconds until fresh credentials are to be asked for: at three quarters of their life, within a day. */
+/**
+ * Milliseconds until fresh credentials are to be asked for. The server sends them unasked at three quarters of their
+ * life; who has none by seven eighths asks.
+ */
 export function refreshDelay(ttl) {
-  return Math.min(Math.max(ttl * 750, 5_000), 86_400_000);
+  return Math.min(Math.max(ttl * 875, 5_000), 86_400_000);
 }

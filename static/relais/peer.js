@@ -2,10 +2,11 @@
 //
 // Events:
 //   stream   a new MediaStream of the other side
-//   state    the connection state changed (`link.state`)
-//   info     the other page told about itself (`link.info`: { mic, camera, screen, route })
-//   route    the way the call takes changed (`link.route`, as judgeRoute gives it)
+//   state    the connection state changed (`peer.state`)
+//   info     the other page told about itself (`peer.info`: what it gave to `setInfo`, and its `route`)
+//   route    the way the call takes changed (`peer.route`, as judgeRoute gives it)
 //   trouble  { code, url }: an ICE server could not be used (RTCPeerConnectionIceErrorEvent)
+//   problem  an Error of the negotiation
 
 import { bitRate, judgeRoute, readRoute } from "./stats.js";
 
@@ -17,7 +18,8 @@ const IMPOLITE_PATIENCE = 1_000;
 const FIRST_RESTART_GAP = 8_000;
 const LONGEST_RESTART_GAP = 30_000;
 
-export class PeerLink extends EventTarget {
+/** Somebody else in the room, and the connection to them. */
+export class Peer extends EventTarget {
   #options;
   #pc = null;
   #channel = null;
@@ -30,21 +32,40 @@ export class PeerLink extends EventTarget {
   #restartTimer;
   #restarts = 0;
   #lastRoute = null;
+  #relayUntil = Infinity;
 
   /**
-   * `{ peer, instance, name, polite, connected?, configuration, local, info, send, RTCPeerConnection? }`; `local` is
-   * `{ audio, video, stream }` and is read again whenever it is needed, `send` takes a signaling message.
+   * `{ id, instance, name, role, polite, connected?, configuration, credentialUntil, local, info, send,
+   * RTCPeerConnection? }`; `local` is `{ audio, video, stream }` and is read again whenever it is needed,
+   * `credentialUntil` is when the configuration's credential ends (milliseconds of `Date.now`), `send` takes a
+   * signaling message.
+   * @param {object} options
    */
   constructor(options) {
     super();
     this.#options = { ...options, RTCPeerConnection: options.RTCPeerConnection ?? globalThis.RTCPeerConnection };
-    Object.assign(this, { peer: options.peer, instance: options.instance, name: options.name, polite: options.polite });
+    /** @type {string} Given by the server. */
+    this.id = options.id;
+    /** @type {string | undefined} */
+    this.name = options.name;
+    /** @type {"host" | "member" | "streamer" | "viewer"} */
+    this.role = options.role;
+    this.instance = options.instance;
+    this.polite = options.polite;
     /** Has the other page its socket to the server? */
     this.connected = options.connected ?? true;
     /** Does the server no longer know it? The media may still flow. */
     this.absent = false;
+    /** Did the server say that it will not come back under this id? */
+    this.gone = false;
+    /** @type {object} What the other page says of itself. */
     this.info = {};
+    /** @type {{kind: "direct" | "stun" | "relay", transports: string[]} | null} */
     this.route = null;
+    /** @type {number | null} Seconds, and bits per second of both directions; `null` until measured. */
+    this.roundTrip = null;
+    this.bitRate = null;
+    /** @type {MediaStream} What the other side sends; it may still be empty. */
     this.stream = null;
     this.#open();
   }
@@ -52,6 +73,11 @@ export class PeerLink extends EventTarget {
   /** `new`, `connecting`, `connected`, `disconnected`, `failed` or `closed`. */
   get state() {
     return this.#pc.connectionState;
+  }
+
+  /** @type {RTCPeerConnection} Another one after `renew`, or when the other page made a new one. */
+  get connection() {
+    return this.#pc;
   }
 
   get negotiated() {
@@ -81,21 +107,21 @@ export class PeerLink extends EventTarget {
   }
 
   /** New ICE servers or another policy; they count from the next gathering, that is from the next restart. */
-  configure(configuration) {
-    this.#options.configuration = configuration;
+  configure(configuration, credentialUntil) {
+    Object.assign(this.#options, { configuration, credentialUntil });
     this.#pc.setConfiguration(configuration);
   }
 
   /** Tells the other page about us. */
-  tellInfo(info) {
+  setInfo(info) {
     this.#options.info = info;
     this.#sendInfo();
   }
 
   /** The same page under a new peer id (the server was restarted): the connection is kept. */
-  rebind({ peer, name, polite, connected = true }) {
-    const moved = peer !== this.peer;
-    Object.assign(this, { peer, name, polite, connected, absent: false });
+  rebind({ id, name, role, polite, connected = true }) {
+    const moved = id !== this.id;
+    Object.assign(this, { id, name, role, polite, connected, absent: false, gone: false });
     if (moved) this.#queue(() => this.#repair());
   }
 
@@ -114,10 +140,22 @@ export class PeerLink extends EventTarget {
   /** Gathers and checks again, at once or after the offer that is open; repeated until it leads to something. */
   restart() {
     clearTimeout(this.#restartTimer);
-    this.#restarts += 1;
-    if (this.#pc.signalingState !== "closed") this.#pc.restartIce();
-    const gap = Math.min(FIRST_RESTART_GAP * 2 ** (this.#restarts - 1), LONGEST_RESTART_GAP);
+    if (this.#pc.signalingState === "closed") return;
+    this.#pc.restartIce();
+    this.#relayUntil = this.#options.credentialUntil;
+    const gap = Math.min(FIRST_RESTART_GAP * 2 ** this.#restarts, LONGEST_RESTART_GAP);
+    if (this.state !== "connected") this.#restarts += 1;
     this.#restartTimer = setTimeout(() => this.state !== "connected" && this.restart(), gap);
+  }
+
+  /**
+   * Moves to a new relayed address if ours stands on a credential that ends before `moment`: a relay may end it with
+   * that. No other way through the network needs it.
+   */
+  async renewRelay(moment) {
+    if (!this.negotiated || this.state !== "connected" || this.#relayUntil >= moment) return;
+    const mine = readRoute(await this.#pc.getStats());
+    if (mine?.local === "relay" && this.state === "connected") this.restart();
   }
 
   /**
@@ -151,6 +189,7 @@ export class PeerLink extends EventTarget {
   #open() {
     const pc = new this.#options.RTCPeerConnection(this.#options.configuration);
     this.#pc = pc;
+    this.#relayUntil = this.#options.credentialUntil;
     this.#senders = {};
     this.#channel = null;
     this.#remoteOrigin = null;
@@ -325,7 +364,7 @@ export class PeerLink extends EventTarget {
   }
 
   #send(message) {
-    this.#options.send({ ...message, to: this.peer });
+    this.#options.send({ ...message, to: this.id });
   }
 
   #tell(type, detail) {

@@ -1,0 +1,67 @@
+// What a host may do to others: remove somebody, lock the room, end it for everybody. Others do not see these controls.
+
+import { say } from "./i18n.js";
+import { notify } from "./notices.js";
+import { peerAt } from "./tiles.js";
+import { byId } from "./views.js";
+
+let current = () => null;
+let confirmed = null;
+let closing = false;
+
+/** Did this page end the room itself? */
+export function closingIsMine() {
+  return closing;
+}
+
+/** Shows the controls of a host, or hides them, and whether the room is locked. */
+export function showHost(room) {
+  const isHost = room.role === "host";
+  document.body.classList.toggle("host", isHost);
+  byId("host").hidden = !isHost;
+  byId("lock").checked = room.locked;
+  byId("locked").hidden = !room.locked;
+}
+
+/** Wires the controls once; `room` gives the room of the moment, or `null`. */
+export function setUpHost(room) {
+  current = room;
+  byId("tiles").addEventListener("click", (event) => {
+    const button = event.target.closest(".kick");
+    const peer = button && peerAt(button);
+    if (peer) ask("kick", peer.name ? "confirm.kick" : "confirm.kick-guest", { name: peer.name }, () => current()?.kick(peer));
+  });
+  byId("lock").addEventListener("change", () => {
+    const { checked } = byId("lock");
+    current()?.lock(checked);
+    notify(checked ? "notice.locked" : "notice.unlocked");
+  });
+  byId("close-room").addEventListener("click", () => {
+    byId("settings").close();
+    ask("close", "confirm.close", {}, () => {
+      closing = true;
+      current()?.close();
+    });
+  });
+  byId("confirm").addEventListener("close", () => {
+    const { returnValue } = byId("confirm");
+    const act = confirmed;
+    confirmed = null;
+    if (returnValue === "yes") act?.();
+  });
+}
+
+/** A new call: what the last one ended with is over. */
+export function resetHost() {
+  closing = false;
+  document.body.classList.remove("host");
+  if (byId("confirm").open) byId("confirm").close("");
+}
+
+function ask(verb, key, values, act) {
+  confirmed = act;
+  say(byId("confirm-text"), key, values);
+  say(byId("confirm-yes"), `confirm.${verb}-yes`);
+  byId("confirm").returnValue = "";
+  byId("confirm").showModal();
+}
