@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,7 +27,7 @@ use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
 use crate::web::routes::Site;
 use crate::web::tls::Tls;
-use crate::web::{Bound, Web};
+use crate::web::{self, Bound, Web};
 
 /// How often addresses and the leaf's age are looked at.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
@@ -77,7 +78,9 @@ impl App {
         let interfaces = net::interface_addresses();
         let tls = Arc::new(Tls::open(&config, &interfaces, now.unix)?);
         let listeners = bind::listeners(&config)?;
+        let metrics = bind::metrics(&config)?;
         let mut bound = bind::addresses(&listeners);
+        bound.metrics = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         let turn_secrets = state::turn_secrets(&config)?;
         let revoked = Arc::<Revocations>::default();
         revoked::restore(&config.state_dir, &revoked)?;
@@ -99,7 +102,7 @@ impl App {
             identity: Arc::clone(&tls.identity),
             config: Arc::new(config),
         });
-        let (stop, alive) = serve(&web, &tls, listeners)?;
+        let (stop, alive) = serve(&web, &tls, listeners, metrics)?;
         let (keep, last) = watch::channel(false);
         let keeping = Keeping { stop: keep, task: tokio::spawn(keeper.run(last)) };
         warn_about_access(&web);
@@ -159,14 +162,22 @@ impl Alive {
     }
 }
 
-/// Starts one accept loop per listener and the certificate's renewal.
-fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(watch::Sender<bool>, Alive)> {
+/// Starts one accept loop per listener, and what follows this host's addresses.
+fn serve(
+    web: &Arc<Web>,
+    tls: &Arc<Tls>,
+    listeners: Vec<Listener>,
+    metrics: Option<TcpListener>,
+) -> Result<(watch::Sender<bool>, Alive)> {
     let (stop, stopped) = watch::channel(false);
     let alive = Alive::new();
     let site = Arc::new(Site::new(Arc::clone(web), Arc::clone(tls)).context("cannot open --static-dir")?);
     let front = Arc::new(Front::new(site, stopped.clone(), alive.held.downgrade()));
     for listener in listeners {
         tokio::spawn(Arc::clone(&front).accept(listener));
+    }
+    if let Some(listener) = metrics {
+        tokio::spawn(web::metrics::serve(Arc::clone(web), listener, stopped.clone()));
     }
     tokio::spawn(renew(Arc::clone(web), Arc::clone(tls), stopped));
     Ok((stop, alive))
@@ -221,7 +232,7 @@ fn start_net(
         config,
         turn_secrets: turn_secrets.to_vec(),
         nonce_secret: state.turn_secret.clone(),
-        tcp_addresses: [bound.tcp.as_slice(), bound.http.as_slice()].concat(),
+        tcp_addresses: [bound.tcp.as_slice(), &bound.http, bound.metrics.as_slice()].concat(),
         revoked,
     };
     Net::start(setup).map_err(|error| {

@@ -161,6 +161,8 @@ pub struct Config {
     pub tcp: Listen,
     /// Sniffed ports that serve plain HTTP without redirect.
     pub http: Listen,
+    /// A listener of its own for `/metrics`, without a token.
+    pub metrics: Option<SocketAddr>,
     pub trust_proxy: Vec<Cidr>,
     /// Origins allowed beside the same origin; `*` is every origin.
     pub origins: Vec<String>,
@@ -212,6 +214,7 @@ impl Default for Config {
             udp: Listen { addresses: any(3478).to_vec(), explicit: false },
             tcp: Listen { addresses: [any(3478), any(8443)].concat(), explicit: false },
             http: Listen { addresses: Vec::new(), explicit: false },
+            metrics: None,
             trust_proxy: Vec::new(),
             origins: Vec::new(),
             domain: None,

@@ -5,7 +5,7 @@
 //! * [`relay`] and [`signaling`] are sans-IO: they are fed time, bytes and randomness, and hold no socket,
 //!   lock, clock or task. `tests/architecture.rs` keeps it so.
 //! * [`net`] is the shell of `relay`, [`web`] the shell of `signaling` and the HTTP surface.
-//! * [`config`], [`credentials`], [`state`], [`time`] are used by all; [`app`] binds everything together and
+//! * [`config`], [`credentials`], [`metrics`], [`state`], [`time`] are used by all; [`app`] binds everything together and
 //!   [`cli`] is what the command line runs.
 
 pub mod app;
@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod logging;
+pub mod metrics;
 pub mod net;
 pub mod relay;
 pub mod signaling;

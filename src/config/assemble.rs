@@ -76,6 +76,7 @@ impl<'a> Reader<'a> {
             udp: self.listen("udp", default.udp),
             tcp: self.listen("tcp", default.tcp),
             http: self.listen("http", default.http),
+            metrics: self.optional("metrics", parse::address),
             trust_proxy: self.list("trust_proxy", parse::cidr),
             origins: self.list("origin", parse::origin),
             domain: self.optional("domain", parse::domain),

@@ -168,6 +168,8 @@ pub const KEYS: &[Key] = &[
         "none",
         "Listen here too, and serve plain HTTP without redirect (existing pages, behind a reverse proxy)",
     ),
+    Key::new("web", "metrics", Kind::One, "ADDR")
+        .help("none", "Serve /metrics (Prometheus) here without a token; elsewhere it needs the admin token"),
     Key::new("web", "trust_proxy", Kind::List, "CIDR")
         .help("none", "Believe X-Forwarded-For and X-Forwarded-Proto from these addresses"),
     Key::new("web", "origin", Kind::List, "ORIGIN")

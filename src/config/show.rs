@@ -54,6 +54,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "shards" => Some(config.shards.to_string()),
         "tcp" => listen(&config.tcp),
         "http" => listen(&config.http),
+        "metrics" => config.metrics.map(quote),
         "trust_proxy" => list(&config.trust_proxy),
         "origin" => list(&config.origins),
         "domain" => config.domain.as_ref().map(quote),

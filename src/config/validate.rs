@@ -32,6 +32,7 @@ fn listeners(reader: &mut Reader<'_>, config: &Config) {
     let mut seen = HashSet::new();
     repeated(reader, "tcp", &config.tcp.addresses, &mut seen);
     repeated(reader, "http", &config.http.addresses, &mut seen);
+    repeated(reader, "metrics", config.metrics.as_slice(), &mut seen);
     for (name, listen) in [("udp", &config.udp), ("tcp", &config.tcp)] {
         for address in &listen.addresses {
             if !browsers_allow(address.port()) {
@@ -201,6 +202,10 @@ fn advice(reader: &mut Reader<'_>, config: &Config) {
     if config.access == Some(Access::Open) && !only_loopback {
         let warning = "access = open on a listener that others can reach: anybody may use the relay; invite is safer";
         reader.warnings.push(warning.into());
+    }
+    if let Some(address) = config.metrics.filter(|address| !address.ip().is_loopback()) {
+        let warning = "whoever reaches this address reads the figures of the server, without a token";
+        reader.warnings.push(format!("metrics {address}: {warning}"));
     }
     if config.secrets.iter().any(|secret| secret.chars().count() < SECRET_ADVISED) {
         reader.warnings.push(format!("a shared secret is shorter than {SECRET_ADVISED} characters: it can be guessed"));

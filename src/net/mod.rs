@@ -12,6 +12,7 @@ mod hairpin;
 pub(crate) mod holder;
 mod listener;
 mod mailbox;
+mod outcomes;
 mod ports;
 mod relay_socket;
 mod revocations;
@@ -44,6 +45,7 @@ pub use ended::Ended;
 use grants::Grants;
 use hairpin::Directory;
 use mailbox::{Bell, Mailbox, Order, Revocation};
+pub use outcomes::Snapshot;
 pub use revocations::{Damaged, Revocations};
 use shard::Shard;
 use sys::WakeUp;
@@ -258,6 +260,16 @@ impl Net {
         totals
     }
 
+    /// Everything counted since the start.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot { allocations: self.allocations(), totals: self.totals(), ..Snapshot::default() };
+        let shared = &self.shared;
+        for counters in shared.shard_counters.iter().map(Arc::as_ref).chain([&shared.stream_counters]) {
+            counters.outcomes.add_to(&mut snapshot);
+        }
+        snapshot
+    }
+
     /// How many UDP threads have received anything so far: the kernel spreads clients over all of them.
     pub fn receiving_shards(&self) -> usize {
         let received = |counters: &Arc<Counters>| {
@@ -281,8 +293,9 @@ impl Net {
 }
 
 impl Shared {
-    /// Tells the log about an event of a core, and whoever listens for the end of allocations.
-    fn tell(&self, event: &relay::Event) {
+    /// Counts an event of a core, and tells the log about it, and whoever listens for the end of allocations.
+    fn tell(&self, event: &relay::Event, counters: &Counters) {
+        counters.outcomes.note(event);
         forward::log(event);
         self.ended.tell(event);
     }

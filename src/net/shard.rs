@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::counters::Counters;
+use super::counters::{Counters, Published};
 use super::forward::{self, Forwarder};
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
@@ -40,6 +40,7 @@ pub(super) struct Shard {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     relay: Relay,
+    published: Published,
     listeners: Vec<Listener>,
     sockets: RelaySockets<OwnedFd>,
     mailbox: Arc<Mailbox>,
@@ -68,6 +69,7 @@ impl Shard {
         }
         Ok(Self {
             relay: Relay::new(shared.current.get(), addresses::random_seed()),
+            published: Published::default(),
             forwarder: Forwarder::new(Arc::clone(&shared.directory), shared.gso),
             shared,
             counters,
@@ -108,11 +110,13 @@ impl Shard {
             self.shared.grants.forget(now);
             self.flush(&arena);
             arena.reset();
+            self.published.publish(&self.relay, &self.counters);
         }
         self.mailbox.close();
         self.relay.close(clock::now());
         self.drain(clock::now());
         self.flush(&arena);
+        self.published.publish(&self.relay, &self.counters);
     }
 
     /// Milliseconds until something is due; -1 for never.
@@ -201,7 +205,9 @@ impl Shard {
         let Some(socket) = self.sockets.get(number) else { return };
         let id = socket.id;
         let relay = &mut self.relay;
+        let told = &self.counters.icmp_errors;
         forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+            told.add(1);
             relay.handle_peer_icmp(now, id, peer, error);
         });
         self.drain(now);
@@ -268,7 +274,7 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
-                    Output::Event(event) => self.shared.tell(&event),
+                    Output::Event(event) => self.shared.tell(&event, &self.counters),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };

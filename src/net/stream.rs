@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::backlog::{Backlog, Cut};
+use super::counters::Published;
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::udp::{Payload, Region};
@@ -52,6 +53,7 @@ where
     let now = clock::now();
     let mut client = Client {
         relay: Relay::new(shared.current.get(), addresses::random_seed()),
+        published: Published::default(),
         shared,
         stream,
         tuple,
@@ -77,6 +79,7 @@ struct Client<S> {
     stream: S,
     tuple: FiveTuple,
     relay: Relay,
+    published: Published,
     sockets: RelaySockets<AsyncFd<OwnedFd>>,
     mailbox: Arc<Mailbox>,
     /// The start of a frame whose rest has not come yet.
@@ -105,7 +108,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                self.shared.tell(&event);
+                self.shared.tell(&event, &self.shared.stream_counters);
             }
         }
     }
@@ -115,7 +118,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Arc::clone(&self.shared);
         let mut worker = shared.workers.borrow();
-        self.turn(cx, &mut worker)
+        let ended = self.turn(cx, &mut worker);
+        self.published.publish(&self.relay, &shared.stream_counters);
+        ended
     }
 
     fn turn(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
@@ -347,7 +352,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let Some(socket) = self.sockets.get(number) else { return };
         let id = socket.id;
         let relay = &mut self.relay;
+        let told = &self.shared.stream_counters.icmp_errors;
         forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+            told.add(1);
             relay.handle_peer_icmp(now, id, peer, error);
         });
         self.drain(now, out);
@@ -389,7 +396,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
-                    Output::Event(event) => self.shared.tell(&event),
+                    Output::Event(event) => self.shared.tell(&event, &self.shared.stream_counters),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };

@@ -189,6 +189,18 @@ pub struct Traffic {
     pub to_client_packets: u64,
 }
 
+impl Traffic {
+    pub(super) fn count_to_peer(&mut self, len: usize) {
+        self.to_peer_packets += 1;
+        self.to_peer_bytes += len as u64;
+    }
+
+    pub(super) fn count_to_client(&mut self, len: usize) {
+        self.to_client_packets += 1;
+        self.to_client_bytes += len as u64;
+    }
+}
+
 /// Why an allocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
@@ -202,6 +214,9 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Released, Self::Expired, Self::Revoked, Self::Closed];
+
     /// Lower-case name for JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -225,4 +240,34 @@ pub enum DropReason {
     Indication,
     Budget,
     Bandwidth,
+}
+
+impl DropReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::Malformed,
+        Self::UnknownChannel,
+        Self::NoAllocation,
+        Self::NoPermission,
+        Self::PeerDenied,
+        Self::SourcePortZero,
+        Self::Indication,
+        Self::Budget,
+        Self::Bandwidth,
+    ];
+
+    /// Lower-case name for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownChannel => "unknown_channel",
+            Self::NoAllocation => "no_allocation",
+            Self::NoPermission => "no_permission",
+            Self::PeerDenied => "peer_denied",
+            Self::SourcePortZero => "source_port_zero",
+            Self::Indication => "indication",
+            Self::Budget => "budget",
+            Self::Bandwidth => "bandwidth",
+        }
+    }
 }

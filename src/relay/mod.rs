@@ -96,6 +96,7 @@ pub struct Relay {
     table: Table,
     outputs: VecDeque<Output>,
     budget: Budget,
+    traffic: Traffic,
     seed: u64,
     rng: Rng,
 }
@@ -114,7 +115,7 @@ impl Relay {
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
         let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
-        Self { shared, table, outputs, budget, seed, rng: Rng { state: seed } }
+        Self { shared, table, outputs, budget, traffic: Traffic::default(), seed, rng: Rng { state: seed } }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -260,6 +261,11 @@ impl Relay {
         let nonces = &self.shared.keychain.nonces;
         let is_ours = |nonce| nonces.verify(nonce, now.unix, tuple.client, ALLOCATE_AGE).is_some();
         tuple.transport.is_stream() || self.table.find(tuple).is_some() || message.get(attr::NONCE).is_some_and(is_ours)
+    }
+
+    /// What all allocations have relayed so far, those that have ended included.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// What replies to strangers over UDP have cost so far.

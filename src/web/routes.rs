@@ -61,6 +61,7 @@ impl Site {
             .route("/api/credentials", post(backend::credentials))
             .route("/api/revoke", post(backend::revoke))
             .route("/api/openapi.json", get(openapi::document))
+            .route("/metrics", get(backend::metrics))
             .route("/ca.crt", get(api::authority))
             .route("/healthz", get(api::health))
             .with_state(shared);

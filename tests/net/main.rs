@@ -7,3 +7,4 @@ mod discovery;
 mod families;
 mod icmp;
 mod reload;
+mod snapshot;
