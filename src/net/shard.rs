@@ -16,7 +16,7 @@ use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::sys::{Poller, RECEIVE_BATCH, Ready};
-use super::udp::{Arena, Path, Payload, Region};
+use super::udp::{Arena, Failed, Path, Payload, Region};
 use super::{Shared, addresses};
 use crate::clock;
 use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Transport};
@@ -136,7 +136,7 @@ impl Shard {
                 continue;
             }
             if has_errors {
-                self.receive_errors(now, number);
+                self.receive_errors(now, number, None);
             }
             self.receive_peers(now, number, arena);
             since_listeners += 1;
@@ -201,12 +201,12 @@ impl Shard {
     }
 
     /// Tells clients what ICMP said about packets of theirs.
-    fn receive_errors(&mut self, now: Now, number: u32) {
+    fn receive_errors(&mut self, now: Now, number: u32, whole: Option<SocketAddr>) {
         let Some(socket) = self.sockets.get(number) else { return };
         let id = socket.id;
         let relay = &mut self.relay;
         let told = &self.counters.icmp_errors;
-        forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+        forward::take_errors(socket.socket.as_fd(), id.family, whole, |peer, error| {
             told.add(1);
             relay.handle_peer_icmp(now, id, peer, error);
         });
@@ -308,6 +308,24 @@ impl Shard {
 
     /// Sends what is queued, then closes what is to be closed.
     fn flush(&mut self, arena: &Arena) {
+        self.send(arena);
+        let mut is_told = false;
+        while let Some(Failed { socket, whole }) = self.forwarder.queue.take_failed() {
+            if socket & LISTENER == 0 {
+                self.receive_errors(clock::now(), socket, whole);
+                is_told = true;
+            }
+        }
+        if is_told {
+            self.send(arena);
+        }
+        self.forwarder.deliver(&self.counters);
+        for id in self.closing.drain(..) {
+            self.sockets.remove(id);
+        }
+    }
+
+    fn send(&mut self, arena: &Arena) {
         let (listeners, sockets) = (&self.listeners, &self.sockets);
         let descriptor = |number: u32| {
             if number & LISTENER == 0 {
@@ -316,12 +334,6 @@ impl Shard {
             listeners.get((number & !LISTENER) as usize).map(|listener| listener.socket.as_fd())
         };
         self.forwarder.queue.flush(arena.bytes(), &self.inbox.bytes, descriptor, &self.counters);
-        self.forwarder.deliver(&self.counters);
-        // A socket with errors to tell is ready for the next turn anyway.
-        while self.forwarder.queue.take_failed().is_some() {}
-        for id in self.closing.drain(..) {
-            self.sockets.remove(id);
-        }
     }
 }
 

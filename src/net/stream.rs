@@ -21,7 +21,7 @@ use super::backlog::{Backlog, Cut};
 use super::counters::Published;
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
-use super::udp::{Payload, Region};
+use super::udp::{Failed, Payload, Region};
 use super::worker::{Out, Worker};
 use super::{Shared, addresses, forward, sys};
 use crate::clock;
@@ -337,7 +337,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     // An error never ends the loop; it may be an ICMP one, about a packet sent before.
                     batches += 1;
                     self.shared.stream_counters.receive_errors.add(1);
-                    self.receive_errors(now, number, out);
+                    self.receive_errors(now, number, None, out);
                 }
                 // Not readable after all: poll again, which remembers this task.
                 Err(_) => {}
@@ -348,12 +348,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Tells the client what ICMP said about packets of its own.
-    fn receive_errors(&mut self, now: Now, number: u32, out: &mut Out) {
+    fn receive_errors(&mut self, now: Now, number: u32, whole: Option<SocketAddr>, out: &mut Out) {
         let Some(socket) = self.sockets.get(number) else { return };
         let id = socket.id;
         let relay = &mut self.relay;
         let told = &self.shared.stream_counters.icmp_errors;
-        forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+        forward::take_errors(socket.socket.as_fd(), id.family, whole, |peer, error| {
             told.add(1);
             relay.handle_peer_icmp(now, id, peer, error);
         });
@@ -423,8 +423,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let sockets = &self.sockets;
         let descriptor = |number: u32| sockets.descriptor(number);
         out.forwarder.queue.flush(input, &[], descriptor, &self.shared.stream_counters);
-        while let Some(number) = out.forwarder.queue.take_failed() {
-            self.receive_errors(now, number, out);
+        while let Some(Failed { socket, whole }) = out.forwarder.queue.take_failed() {
+            self.receive_errors(now, socket, whole, out);
         }
         self.release();
     }

@@ -133,11 +133,11 @@ impl Relay {
         let wanted = wishes.padding.map(|padding| padding.min(PADDING));
         let behind = fingerprint + wanted.map_or(0, |padding| ATTRIBUTE_HEADER + padded(padding));
         let address = ATTRIBUTE_HEADER + if tuple.client.is_ipv4() { 8 } else { 20 };
-        if success.len() + address + behind <= allowed {
+        if success.size() + address + behind <= allowed {
             success.plain_address(attr::MAPPED_ADDRESS, tuple.client);
         }
         let Some(wanted) = wanted else { return close(&asked, success, None) };
-        let room = allowed.saturating_sub(success.len() + fingerprint + ATTRIBUTE_HEADER);
+        let room = allowed.saturating_sub(success.size() + fingerprint + ATTRIBUTE_HEADER);
         let padding = if padded(wanted) <= room { wanted } else { room / 4 * 4 };
         Some(with_padding(&success.finish()?, padding, asked.has_fingerprint))
     }

@@ -14,6 +14,10 @@ pub const REPLY_CAPACITY: usize = 548;
 pub struct ReplyBytes(Kept);
 
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and kept inline so that it costs no heap"
+)]
 enum Kept {
     Inline {
         bytes: [u8; REPLY_CAPACITY],

@@ -412,7 +412,7 @@ impl Builder {
     }
 
     /// Bytes written so far.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.len
     }
 
