@@ -215,8 +215,14 @@ async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>)
 fn start_hub(config: &Config, net: Net) -> HubHandle {
     let ttl = config.credential_ttl.as_secs();
     HubHandle::start(&config.limits, config.resume, move |notice| {
-        if let Notice::Left { room, peer, has_credentials: true, .. } = notice {
-            net.revoke_of_room(&format!("p.{peer}"), clock::now().unix + ttl, &room.to_string());
+        let Notice::Left { room, peer, has_credentials, spent, .. } = notice else { return };
+        let (room, until) = (room.to_string(), clock::now().unix + ttl);
+        if *has_credentials {
+            net.revoke_of_room(&format!("p.{peer}"), until, &room);
+        }
+        // Existing pages have the credentials of their token.
+        if let Some(token) = spent {
+            net.revoke_of_room(&format!("t.{token}.*"), until, &room);
         }
     })
 }

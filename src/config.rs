@@ -87,6 +87,9 @@ pub struct Limits {
     pub allocations_total: usize,
     pub permissions: usize,
     pub channels: usize,
+    /// Connections of one TCP allocation (RFC 6062).
+    pub tcp_connections: usize,
+    pub tcp_connections_total: usize,
     /// Bytes per second that one allocation may relay each way, 28 bytes of headers a packet included; `None`: any.
     pub bandwidth: Option<u64>,
     /// The same for all allocations together.
@@ -114,6 +117,10 @@ impl Default for Limits {
             allocations_total: 10_000,
             permissions: 256,
             channels: 128,
+            // A client needs one for each peer it speaks to over TCP.
+            tcp_connections: 32,
+            // Each takes two file descriptors, the client's connection included.
+            tcp_connections_total: 2_000,
             // What a client may use is the operator's to say.
             bandwidth: None,
             total_bandwidth: None,
@@ -183,6 +190,8 @@ pub struct Config {
     pub webhook: Option<Webhook>,
     pub allow_peers: Vec<Cidr>,
     pub deny_peers: Vec<Cidr>,
+    /// TCP allocations are made (RFC 6062).
+    pub tcp_relay: bool,
     /// `None`: invite, or open when every listener is a literal loopback address.
     pub access: Option<Access>,
     /// A certificate chain and its key of the operator's own.
@@ -230,6 +239,7 @@ impl Default for Config {
             webhook: None,
             allow_peers: Vec::new(),
             deny_peers: Vec::new(),
+            tcp_relay: true,
             access: None,
             certificate: None,
             turns: Turns::Auto,

@@ -8,7 +8,8 @@ use std::path::Path;
 /// A target by the name of its seeds' folder, and what it feeds them to.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
+    ("live_message", entries::live_message),
     ("native_message", entries::native_message),
     ("relay_authenticated", entries::relay_authenticated),
     ("relay_operations", entries::relay_operations),

@@ -33,6 +33,16 @@ async fn no_message_is_lost_over_any_transport() {
     assert!(after.hairpins - before.hairpins >= 3 * u64::from(MESSAGES), "{after:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_allocations_lose_nothing_from_client_to_client() {
+    let server = Server::start(&config()).await;
+    tokio::join!(exchange(server.tcp.port(), &["-T"], &[]), exchange(server.tls.port(), &["-T", "-S"], &[]));
+    let totals = server.net.totals();
+    // Two clients, each of which sends every message to the other, over both.
+    let bytes = 4 * u64::from(MESSAGES) * 171;
+    assert!(totals.tcp_to_peer_bytes >= bytes && totals.tcp_to_client_bytes >= bytes, "{totals:?}");
+}
+
 /// With indications, with channels, and from client to client.
 async fn every_way(port: u16, transport: &[&str], peer: &Peer) {
     let peer = ["-e", "127.0.0.1", "-r", &peer.port.to_string()];

@@ -128,3 +128,18 @@ async fn a_handshake_that_is_none() {
     }
     server.app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_pushed_before_they_expire() {
+    let server = Server::start(|config| config.credential_ttl = Duration::from_secs(4)).await;
+    let (mut page, _) = join(&server, "r").await;
+    for seq in [2, 3] {
+        let before = relais::clock::now().unix;
+        let pushed = hear(&mut page).await.expect("pushed");
+        assert_eq!((&pushed["type"], &pushed["seq"]), (&json!("ice"), &json!(seq)));
+        let username = pushed["ice"]["iceServers"][1]["username"].as_str().expect("a username").to_owned();
+        let expires: u64 = username.split(':').next().and_then(|text| text.parse().ok()).expect("seconds");
+        assert!(expires > before + 4, "{username} was made after the one before");
+    }
+    server.app.stop().await;
+}

@@ -2,6 +2,7 @@
 //! well and runs every committed seed through it, without a fuzzer.
 
 mod codec;
+mod live;
 mod operations;
 mod relay;
 #[path = "../../tests/relay_common/mod.rs"]
@@ -9,6 +10,7 @@ mod relay_common;
 mod signaling;
 
 pub use codec::{stream_framing, stun_build, stun_parse};
+pub use live::live_message;
 pub use operations::relay_operations;
 pub use relay::{relay_authenticated, relay_unauthenticated};
 pub use signaling::{native_message, socketio_packet};

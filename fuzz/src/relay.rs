@@ -8,7 +8,10 @@ use std::time::Duration;
 use relais::credentials::turn;
 use relais::relay::event::REPLY_CAPACITY;
 use relais::relay::stun::{Builder, Class, Integrity, Message, attr, method};
-use relais::relay::{Event, Family, FiveTuple, OpenError, Output, Relay, RelayId, Route, Settings, Shared, Transport};
+use relais::relay::tcp::{BindError, ConnectError, ConnectionId, LinkId};
+use relais::relay::{
+    Event, Family, FiveTuple, OpenError, Output, Relay, RelayId, Route, Settings, Shared, TcpOutput, Transport,
+};
 use relais::time::{Mono, Now};
 
 use super::Steps;
@@ -16,6 +19,7 @@ use super::Steps;
 const SECRET: &[u8] = b"north";
 const REALM: &str = "relais";
 const PERMISSIONS: usize = 16;
+const TCP_CONNECTIONS: usize = 4;
 
 fn shared(deny: bool) -> Arc<Shared> {
     let block = |network: &str, prefix| relais::config::Cidr { network: network.parse().expect("address"), prefix };
@@ -33,6 +37,7 @@ fn shared(deny: bool) -> Arc<Shared> {
         deny_peers: if deny { vec![block("8.0.0.0", 8), block("2000::", 3)] } else { Vec::new() },
         permissions: PERMISSIONS,
         channels: 8,
+        tcp_connections: TCP_CONNECTIONS,
         legacy_channels: true,
         strict_family: false,
         strict_expiry: false,
@@ -70,7 +75,9 @@ pub fn relay_unauthenticated(data: &[u8]) {
                     assert!(sent <= 2 * asked, "{sent} for {asked}");
                 }
                 Output::Event(_) => {}
-                Output::OpenRelay(_) | Output::CloseRelay(_) => panic!("nobody asked with credentials"),
+                Output::OpenRelay(_) | Output::CloseRelay(_) | Output::Tcp(_) => {
+                    panic!("nobody asked with credentials")
+                }
             }
         }
         assert!(replies <= 1);
@@ -86,6 +93,8 @@ struct World {
     relay: Relay,
     now: Now,
     open: HashSet<RelayId>,
+    /// TCP connections asked for or arrived, and neither closed nor failed.
+    links: HashSet<LinkId>,
     created: usize,
     deleted: usize,
     refuse: bool,
@@ -96,9 +105,17 @@ struct World {
 /// peers' packets, time, revocations, reloads.
 pub fn relay_authenticated(data: &[u8]) {
     let now = Now { mono: Mono(1), unix: 1_800_000_000 };
-    let (open, next_port) = (HashSet::new(), 50_000);
-    let mut world =
-        World { relay: Relay::new(shared(false), 7), now, open, created: 0, deleted: 0, refuse: false, next_port };
+    let (open, links, next_port) = (HashSet::new(), HashSet::new(), 50_000);
+    let mut world = World {
+        relay: Relay::new(shared(false), 7),
+        now,
+        open,
+        links,
+        created: 0,
+        deleted: 0,
+        refuse: false,
+        next_port,
+    };
     let transport = [17, 0, 0, 0];
     world.ask(0, method::ALLOCATE, &[(attr::REQUESTED_TRANSPORT, &transport)]);
     assert_eq!(world.relay.allocations(), 1);
@@ -107,6 +124,8 @@ pub fn relay_authenticated(data: &[u8]) {
         world.step(&mut steps);
         assert!(world.relay.allocations() <= 4 && world.open.len() <= 8);
         assert_eq!(world.created - world.deleted, world.open.len());
+        assert!(world.links.len() <= 4 * TCP_CONNECTIONS);
+        assert!(world.links.iter().all(|link| world.open.contains(&link.relay)));
     }
     world.relay.close(world.now);
     world.drain();
@@ -149,6 +168,17 @@ impl World {
             9 => self.relay.revoke(self.now, if number & 1 == 0 { "p.a" } else { "p.b" }),
             10 => self.relay.set_shared(shared(number & 1 == 0)),
             11 => self.refuse = number & 1 == 0,
+            12 => self.arrive(number, steps),
+            // What became of a TCP connection, one that is there or not.
+            13 => {
+                let link = LinkId { relay: self.id(number), number: u32::from(steps.byte()) };
+                if steps.byte() & 1 == 0 {
+                    self.relay.link_bound(link);
+                } else {
+                    self.relay.link_closed(link);
+                    self.links.remove(&link);
+                }
+            }
             // A late or repeated answer of the shell: what it had bound must be closed again.
             _ => {
                 let id = self.id(number);
@@ -160,6 +190,36 @@ impl World {
             }
         }
         self.drain();
+    }
+
+    /// A peer connects to a relayed address.
+    fn arrive(&mut self, number: u8, steps: &mut Steps<'_>) {
+        let ip = [steps.byte(), steps.byte(), steps.byte(), steps.byte()];
+        let from = SocketAddr::from((ip, steps.number()));
+        let relay = self.id(number);
+        if let Some(link) = self.relay.peer_arrived(self.now, relay, from, ConnectionId(9)) {
+            assert!(self.open.contains(&relay) && from.port() != 0);
+            assert!(self.links.insert(link), "it has this one already");
+        }
+    }
+
+    /// Does what the shell would do about a TCP connection.
+    fn obey_tcp(&mut self, output: TcpOutput) {
+        match output {
+            TcpOutput::Connect { link, peer, route } => {
+                let is_own = peer.ip().to_string() == "192.0.2.1" || peer.ip().is_loopback();
+                assert!(peer.port() >= 1024 && is_own == matches!(route, Route::Own { .. }));
+                let outcome = if self.refuse { Err(ConnectError::Failed) } else { Ok(ConnectionId(8)) };
+                if outcome.is_ok() {
+                    assert!(self.links.insert(link), "it has this one already");
+                }
+                self.relay.peer_connected(self.now, link, outcome);
+            }
+            TcpOutput::Bind { .. } => {
+                self.relay.connection_bound(if self.refuse { Err(BindError::Unknown) } else { Ok(()) });
+            }
+            TcpOutput::Close(link) => assert!(self.links.remove(&link), "closed twice, or never there"),
+        }
     }
 
     fn id(&self, number: u8) -> RelayId {
@@ -225,7 +285,9 @@ impl World {
                     }
                     self.relay.relay_opened(self.now, open.relay, outcome);
                 }
+                Output::Tcp(output) => self.obey_tcp(output),
                 Output::CloseRelay(id) => {
+                    self.links.retain(|link| link.relay != id);
                     assert!(self.open.remove(&id), "closed twice, or never opened");
                     self.deleted += 1;
                 }

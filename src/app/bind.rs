@@ -13,7 +13,7 @@ use crate::web::Bound;
 use crate::web::front::Listener;
 
 /// Connections that wait for us to take them; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 
 /// Binds `--tcp` and `--http`.
 pub(super) fn listeners(config: &Config) -> Result<Vec<Listener>> {

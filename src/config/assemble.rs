@@ -92,6 +92,7 @@ impl<'a> Reader<'a> {
             webhook: self.webhook(),
             allow_peers: self.list("allow_peer", parse::cidr),
             deny_peers: self.list("deny_peer", parse::cidr),
+            tcp_relay: self.one("tcp_relay", default.tcp_relay, on_or_off),
             access: self.optional("access", access),
             certificate: self.certificate(),
             turns: self.one("turns", default.turns, turns),
@@ -123,6 +124,12 @@ impl<'a> Reader<'a> {
             permissions: self.one("permissions", default.permissions, parse::number_within(1, 65535)),
             // RFC 8656 section 12 has no more numbers than that.
             channels: self.one("channels", default.channels, parse::number_within(1, 0x4000)),
+            tcp_connections: self.one("tcp_connections", default.tcp_connections, parse::number_within(1, 65535)),
+            tcp_connections_total: self.one(
+                "tcp_connections_total",
+                default.tcp_connections_total,
+                parse::number_within(1, upper),
+            ),
             bandwidth: self.optional("bandwidth", parse::bandwidth),
             total_bandwidth: self.optional("total_bandwidth", parse::bandwidth),
             rooms: self.one("rooms", default.rooms, parse::number_within(1, upper)),
@@ -137,7 +144,7 @@ impl<'a> Reader<'a> {
                 parse::number_within(1, 100_000)(text).map(|number| number as u32)
             }),
             bytes_per_second: self.one("bytes_per_second", default.bytes_per_second, |text| {
-                parse::number_within(16 * 1024, upper)(text).map(|number| number as u64)
+                parse::number_within(16 * 1024, 1_000_000_000)(text).map(|number| number as u64)
             }),
         }
     }
@@ -212,6 +219,14 @@ fn access(text: &str) -> Result<Access, Reason> {
         "open" => Ok(Access::Open),
         "invite" => Ok(Access::Invite),
         _ => Err("write open or invite".into()),
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, Reason> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("write on or off".into()),
     }
 }
 

@@ -145,6 +145,9 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("turn", "deny_peer", Kind::List, "CIDR")
         .help("none", "Never relay to these peers; wins over --allow-peer"),
+    Key::new("turn", "tcp_relay", Kind::One, "on|off")
+        .choices(&["on", "off"])
+        .help("on", "Relay TCP connections too (RFC 6062); ports below 1024 only of peers in --allow-peer"),
     Key::new("turn", "credential_ttl", Kind::One, "TIME")
         .without_flag()
         .help("24h", "Lifetime of the credentials given to pages"),
@@ -204,6 +207,8 @@ pub const KEYS: &[Key] = &[
     limit("allocations_total", "10000", "Allocations of the whole server; one more is answered 508"),
     limit("permissions", "256", "Permissions of one allocation; one more is answered 508"),
     limit("channels", "128", "Channels of one allocation; one more is answered 508"),
+    limit("tcp_connections", "32", "TCP connections of one allocation; one more is answered 508, or closed"),
+    limit("tcp_connections_total", "2000", "The same for all allocations together"),
     limit("bandwidth", "none", "Bytes per second that one allocation may relay each way; media beyond it is dropped"),
     limit("total_bandwidth", "none", "The same for all allocations together"),
     limit("rooms", "10000", "Rooms at a time"),

@@ -74,6 +74,10 @@ counters! {
     hairpin_full,
     /// Packets to an address of ours where no relayed address is live, dropped.
     hairpin_unknown,
+    /// Bytes of TCP allocations' data connections, to peers.
+    tcp_to_peer_bytes,
+    /// The same to clients.
+    tcp_to_client_bytes,
     /// Media frames dropped because a TCP or TLS client did not read.
     stream_backlog,
     /// ICMP errors told to clients.

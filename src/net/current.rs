@@ -87,6 +87,7 @@ fn settings(setup: &Setup<'_>, own_ips: Vec<IpAddr>, bound: &[SocketAddr], alter
         deny_peers: config.deny_peers.clone(),
         permissions: config.limits.permissions,
         channels: config.limits.channels,
+        tcp_connections: if config.tcp_relay { config.limits.tcp_connections } else { 0 },
         legacy_channels: config.legacy_channels,
         strict_family: config.strict_family,
         strict_expiry: config.strict_expiry,

@@ -14,6 +14,7 @@ use super::current::Current;
 use super::ports::{Ports, Wish};
 use super::relay_socket;
 use super::revocations::Revocations;
+use super::tcp;
 use crate::config::Config;
 use crate::relay::{Family, FiveTuple, OpenError, OpenRelay};
 use crate::time::{Mono, Now};
@@ -49,6 +50,9 @@ struct Reserved {
     until: Mono,
     granted: Granted,
 }
+
+/// Opens a relay socket on an address.
+type OpenSocket = fn(SocketAddr) -> io::Result<OwnedFd>;
 
 /// A relay socket, with the leave to use it.
 pub(super) struct Granted {
@@ -141,7 +145,8 @@ impl Grants {
             (None, true) => Wish::Even,
             (None, false) => Wish::Any,
         };
-        let (address, socket, next) = self.bind(now.mono, ip, wish).ok_or(OpenError::Capacity)?;
+        let open_socket = if open.tcp { tcp::listen } else { relay_socket::bind };
+        let (address, socket, next) = self.bind(now.mono, ip, wish, open_socket).ok_or(OpenError::Capacity)?;
         let granted = self.granted(address, socket, charge);
         if let (Some(token), Some(next)) = (open.reserve, next) {
             self.reserve(now.mono, token, address, next, &open.subject)?;
@@ -191,11 +196,17 @@ impl Grants {
     }
 
     /// Binds a free port of `ip`; the system calls run outside the lock.
-    fn bind(&self, now: Mono, ip: IpAddr, wish: Wish) -> Option<(SocketAddr, OwnedFd, Option<OwnedFd>)> {
+    fn bind(
+        &self,
+        now: Mono,
+        ip: IpAddr,
+        wish: Wish,
+        open: OpenSocket,
+    ) -> Option<(SocketAddr, OwnedFd, Option<OwnedFd>)> {
         for _ in 0..ATTEMPTS {
             let address = self.lock().ports.pick(now, ip, wish, addresses::random)?;
             let next = (wish == Wish::Pair).then(|| SocketAddr::new(ip, address.port() + 1));
-            let socket = match relay_socket::bind(address) {
+            let socket = match open(address) {
                 Ok(socket) => socket,
                 Err(error) => {
                     self.failed(now, address, &error);
@@ -204,7 +215,7 @@ impl Grants {
                 }
             };
             let Some(next) = next else { return Some((address, socket, None)) };
-            match relay_socket::bind(next) {
+            match open(next) {
                 Ok(pair) => return Some((address, socket, Some(pair))),
                 Err(error) => {
                     self.failed(now, next, &error);

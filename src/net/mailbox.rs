@@ -9,6 +9,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc;
 
 use super::sys::WakeUp;
+use super::tcp::News;
 use crate::credentials::turn::covers;
 use crate::relay::{self, RelayId, Usage};
 
@@ -18,7 +19,7 @@ const MAX_PACKETS: usize = 4_096;
 const MAX_BYTES: usize = 4 << 20;
 
 /// What the owner of a mailbox must do.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) enum Order {
     /// End the allocations of this subject, or of all that it covers.
     Revoke(Arc<Revocation>),
@@ -26,6 +27,8 @@ pub(super) enum Order {
     Report { subject: Arc<str>, reply: mpsc::Sender<Usage> },
     /// Go on with these settings.
     Reconfigure(Arc<relay::Shared>),
+    /// What became of a link of a TCP allocation.
+    Link(News),
     /// End every allocation and stop.
     Stop,
 }

@@ -19,6 +19,7 @@ mod revocations;
 mod shard;
 mod stream;
 mod sys;
+mod tcp;
 mod udp;
 mod worker;
 
@@ -78,6 +79,7 @@ struct Shared {
     change: Mutex<()>,
     grants: Arc<Grants>,
     directory: Arc<Directory>,
+    tcp: Arc<tcp::Registry>,
     workers: Workers,
     /// The kernel cuts large sends into datagrams.
     gso: bool,
@@ -139,6 +141,7 @@ impl Net {
             change: Mutex::default(),
             workers: Workers::new(Arc::clone(&directory), gso),
             directory,
+            tcp: Arc::new(tcp::Registry::new(config.limits.tcp_connections_total)),
             gso,
             udp_addresses,
             shard_mailboxes: bells.map_err(failed)?.into_iter().map(|bell| Arc::new(Mailbox::new(bell))).collect(),

@@ -256,8 +256,11 @@ impl Shard {
             }
             Order::Reconfigure(relay) => {
                 self.relay.set_shared(Arc::clone(relay));
+                self.drain(now);
                 false
             }
+            // No client over UDP has a TCP allocation.
+            Order::Link(_) => false,
             Order::Stop => true,
         }
     }
@@ -274,6 +277,8 @@ impl Shard {
                     }
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.closing.push(id),
+                    // No client over UDP has a TCP allocation.
+                    Output::Tcp(_) => {}
                     Output::Event(event) => self.shared.tell(&event, &self.counters),
                 }
             }

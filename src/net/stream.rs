@@ -4,6 +4,9 @@
 //! its timer), with bounded work per turn. Buffers belong to a worker borrowed for the turn, so that an idle connection
 //! holds no more than its own state.
 
+mod closing;
+mod tcp;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -15,12 +18,13 @@ use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
 use super::backlog::{Backlog, Cut};
 use super::counters::Published;
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
+use super::tcp::{Joined, Owner, join};
 use super::udp::{Failed, Payload, Region};
 use super::worker::{Out, Worker};
 use super::{Shared, addresses, forward, sys};
@@ -33,8 +37,6 @@ use crate::time::{Mono, Now};
 const IDLE: Duration = Duration::from_secs(30);
 /// How long a closing connection may take to accept what it is still owed.
 const LINGER: Duration = Duration::from_secs(3);
-/// Bytes a client may still send while its connection closes.
-const DISCARD: usize = 1 << 20;
 /// Batches received from one relay socket before the rest of the connection has its turn.
 const RELAY_BATCHES: usize = 4;
 /// Bytes read in one turn from a client without an allocation: a flood of small requests must not hold up the runtime's
@@ -46,10 +48,10 @@ const KEPT_PARTIAL: usize = 2_048;
 /// Serves STUN/TURN on `stream` until either side ends it.
 pub(super) async fn serve<S>(shared: Arc<Shared>, stream: S, tuple: FiveTuple, first: &[u8])
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mailbox = Arc::new(Mailbox::new(Bell::Task(futures_util::task::AtomicWaker::new())));
-    let Some(_registration) = shared.register(&mailbox) else { return };
+    let Some(registration) = shared.register(&mailbox) else { return };
     let now = clock::now();
     let mut client = Client {
         relay: Relay::new(shared.current.get(), addresses::random_seed()),
@@ -68,10 +70,20 @@ where
         closing: None,
         opening: VecDeque::new(),
         released: Vec::new(),
+        tcp: None,
+        joined: None,
+        again: false,
         shut: false,
         discarded: 0,
     };
     poll_fn(|cx| client.poll(cx)).await;
+    if let Some(joined) = client.joined.take() {
+        // From here on its owner's orders count.
+        drop(registration);
+        client.mailbox.close();
+        let (shared, first) = (Arc::clone(&client.shared), std::mem::take(&mut client.partial));
+        join(&shared, &mut client.stream, first, *joined).await;
+    }
 }
 
 struct Client<S> {
@@ -96,6 +108,12 @@ struct Client<S> {
     opening: VecDeque<OpenRelay>,
     /// Closed after the next flush: queued packets still name their numbers.
     released: Vec<RelayId>,
+    /// The TCP allocation, if that is what the client has.
+    tcp: Option<Box<Owner>>,
+    /// The client's ConnectionBind has succeeded: once what is owed is written, the connection is the peer's.
+    joined: Option<Box<Joined>>,
+    /// Something has begun that wants to be looked at in another turn.
+    again: bool,
     /// Our side of the stream is shut down.
     shut: bool,
     discarded: usize,
@@ -108,7 +126,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                self.shared.tell(&event, &self.shared.stream_counters);
+                self.shared.tell(&self.account(event), &self.shared.stream_counters);
             }
         }
     }
@@ -130,11 +148,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
         self.take_mail(now, worker);
         let mut more = false;
-        if self.closing.is_none() {
+        if self.closing.is_none() && self.joined.is_none() {
             more |= self.read(cx, now, worker);
         }
         if self.closing.is_none() {
             more |= self.receive_peers(cx, now, worker);
+            more |= self.poll_tcp(cx, now, &mut worker.out);
         }
         self.tick(now, &mut worker.out);
         self.release();
@@ -142,58 +161,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let written = self.backlog.write(cx, &mut self.stream, &mut worker.out.frames, &mut worker.gather, now.mono);
         if let Err(error) = written {
             tracing::debug!(client = %self.tuple.client, %error, "stream client lost");
+            self.joined = None;
             return Poll::Ready(());
         }
         self.shared.stream_counters.stream_backlog.add(std::mem::take(&mut self.backlog.dropped));
         if self.closing.is_some() && self.backlog.is_empty() {
             return self.shut_down(cx, now, &mut worker.input);
         }
-        if more {
+        if self.joined.is_some() && self.backlog.is_empty() {
+            return Poll::Ready(());
+        }
+        if more || std::mem::take(&mut self.again) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.wait(cx, now)
-    }
-
-    /// Says goodbye, and reads on until the client has done so too: closing with unread input would make the kernel
-    /// reset the connection, and the last replies with it.
-    fn shut_down(&mut self, cx: &mut Context<'_>, now: Now, scratch: &mut [u8]) -> Poll<()> {
-        if !self.shut && Pin::new(&mut self.stream).poll_shutdown(cx).is_pending() {
-            return self.wait(cx, now);
-        }
-        self.shut = true;
-        while self.discarded < DISCARD {
-            let mut buffer = ReadBuf::new(scratch);
-            match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => self.discarded += buffer.filled().len(),
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return self.wait(cx, now),
-            }
-        }
-        Poll::Ready(())
-    }
-
-    /// Arms the timer for what is due next. Ready when the time to close is over.
-    fn wait(&mut self, cx: &mut Context<'_>, now: Now) -> Poll<()> {
-        let idle = (self.relay.allocations() == 0).then(|| self.heard + IDLE);
-        let due = match self.closing {
-            Some(until) => Some(until),
-            None => self.relay.poll_timeout().into_iter().chain(idle).min(),
-        };
-        let Some(due) = due else { return Poll::Pending };
-        if self.closing.is_some_and(|until| until <= now.mono) {
-            return Poll::Ready(());
-        }
-        if due != self.timer_due {
-            self.timer_due = due;
-            self.timer.as_mut().reset(Instant::now() + (due - now.mono));
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            // It is looked at in the next turn; a timer that has fired must be armed again.
-            self.timer_due = Mono(u64::MAX);
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
     }
 
     /// Takes packets that other owners handed over, and orders.
@@ -212,8 +194,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     self.relay.revoke(now, &revocation.subject);
                     Some(revocation.span().entered())
                 }
+                Order::Link(news) => {
+                    self.hear(news);
+                    None
+                }
                 Order::Report { subject, reply } => {
-                    for usage in self.relay.usage(now.mono, &subject, reply.capacity()) {
+                    for usage in self.usage(now, &subject, reply.capacity()) {
                         let _ = reply.try_send(usage);
                     }
                     None
@@ -285,6 +271,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             };
             self.handle_client(now, input, start, frame, out);
             start += advance;
+            if self.joined.is_some() {
+                // What follows is the peer's.
+                break;
+            }
             if out.forwarder.queue.is_full() {
                 self.flush(now, input, out);
             }
@@ -383,6 +373,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn close(&mut self, now: Now, out: &mut Out) {
         if self.closing.is_none() {
             self.closing = Some(now.mono + LINGER);
+            self.joined = None;
             self.relay.close(now);
             self.drain(now, out);
         }
@@ -396,7 +387,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::ToClient { bytes, .. } => out.frames.push_control(&bytes),
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
-                    Output::Event(event) => self.shared.tell(&event, &self.shared.stream_counters),
+                    Output::Tcp(output) => self.obey_tcp(now, output),
+                    Output::Event(event) => self.shared.tell(&self.account(event), &self.shared.stream_counters),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -407,6 +399,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     fn open(&mut self, now: Now, open: &OpenRelay) -> Result<SocketAddr, OpenError> {
         self.mailbox.belongs_to(&open.subject);
+        if open.tcp {
+            return self.open_tcp(now, open);
+        }
         let granted = self.shared.grants.open(now, open, self.sockets.charge_of_other_family(open.relay))?;
         let (bound, advertised) = (granted.bound, granted.advertised);
         let socket = sys::watch_input(granted.socket).map_err(|error| {
@@ -432,6 +427,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn release(&mut self) {
         for id in self.released.drain(..) {
             self.sockets.remove(id);
+            if self.tcp.as_mut().is_some_and(|tcp| tcp.close_relay(id)) {
+                self.tcp = None;
+            }
         }
     }
 }

@@ -21,8 +21,9 @@ const DEFAULT_LIFETIME: u32 = 600;
 /// RFC 8656 section 7.2 recommends an hour at most.
 const MAXIMUM_LIFETIME: u32 = 3600;
 
-/// IP protocol number of UDP, the only REQUESTED-TRANSPORT granted.
+/// The IP protocol numbers granted as REQUESTED-TRANSPORT.
 const UDP: u8 = 17;
+const TCP: u8 = 6;
 
 /// How long a shell may take to grant a relay socket before the request is refused.
 const PENDING: Duration = Duration::from_secs(10);
@@ -48,6 +49,7 @@ pub(super) struct Pending {
     key: LongTermKey,
     lifetime: u32,
     even_port: bool,
+    tcp: bool,
     reserve: Option<[u8; 8]>,
     /// No family was named: IPv6 will do where there is no IPv4.
     falls_back: bool,
@@ -59,6 +61,7 @@ pub(super) struct Pending {
 struct Plan {
     families: [bool; 2],
     falls_back: bool,
+    tcp: bool,
     even_port: bool,
     reserve: bool,
     reservation: Option<[u8; 8]>,
@@ -103,9 +106,11 @@ impl Relay {
     }
 
     fn plan(&self, exchange: &Exchange<'_>, request: &AllocateRequest) -> Result<Plan, ErrorCode> {
-        // 3. REQUESTED-TRANSPORT must be UDP (its absence was a 400). 4. DONT-FRAGMENT is supported.
-        if request.transport != UDP {
-            return Err(ErrorCode::UnsupportedTransportProtocol);
+        // 3. REQUESTED-TRANSPORT must be UDP or TCP (its absence was a 400). 4. DONT-FRAGMENT is supported.
+        match request.transport {
+            UDP => {}
+            TCP => self.check_tcp(exchange.tuple, request)?,
+            _ => return Err(ErrorCode::UnsupportedTransportProtocol),
         }
         // 5. RESERVATION-TOKEN excludes EVEN-PORT and both family attributes.
         let names_family = request.family.is_some() || request.additional_family.is_some();
@@ -136,6 +141,7 @@ impl Relay {
         Ok(Plan {
             falls_back,
             families: [is_dual || family == Family::V4, is_dual || family == Family::V6],
+            tcp: request.transport == TCP,
             even_port: request.even_port.is_some(),
             reserve,
             reservation: request.reservation,
@@ -154,6 +160,7 @@ impl Relay {
             key: exchange.identity.key,
             lifetime,
             even_port: plan.even_port,
+            tcp: plan.tcp,
             reserve,
             falls_back: plan.falls_back,
             wants: plan.families.map(|is_wanted| if is_wanted { Want::Asked } else { Want::No }),
@@ -164,6 +171,7 @@ impl Relay {
                 relay: RelayId { family, ..id },
                 tuple: *exchange.tuple,
                 family,
+                tcp: plan.tcp,
                 even_port: plan.even_port,
                 reserve,
                 reservation: plan.reservation,
@@ -222,6 +230,7 @@ impl Relay {
             relay: RelayId { family: Family::V6, ..relay },
             tuple: pending.tuple,
             family: Family::V6,
+            tcp: pending.tcp,
             even_port: pending.even_port,
             reserve: pending.reserve,
             reservation: None,
@@ -278,6 +287,7 @@ impl Relay {
             at: now.mono,
         };
         let mut allocation = Allocation::new(pending.tuple, pending.owner.clone(), granted, relay);
+        allocation.tcp = pending.tcp.then(Box::default);
         let expires = now.mono + Duration::from_secs(pending.lifetime.into());
         for (family, want) in [Family::V4, Family::V6].into_iter().zip(wants) {
             if let Want::Opened(bound) = want {
@@ -337,6 +347,7 @@ impl Relay {
 
     /// Ends one relayed address, and the allocation with its last one.
     pub(super) fn end_family(&mut self, slot: u32, family: Family, reason: EndReason) {
+        self.end_links(slot, family);
         let Some(allocation) = self.table.at(slot) else { return };
         let Some(relayed) = allocation.remove(family) else { return };
         let (relay, tuple, subject) = (allocation.id(family), allocation.tuple, allocation.owner.subject.clone());

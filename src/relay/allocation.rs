@@ -12,6 +12,7 @@ use super::event::{Route, Traffic};
 use super::policy::{Policy, Reach};
 use super::response::ErrorCode;
 use super::stun::TransactionId;
+use super::tcp::Links;
 use super::types::{ChannelNumber, Family, FiveTuple, RelayId};
 use crate::credentials::turn::LongTermKey;
 use crate::time::Mono;
@@ -107,6 +108,8 @@ pub(super) struct Allocation {
     pub(super) owner: Owner,
     pub(super) granted: Granted,
     pub(super) meters: Meters,
+    /// The connections of a TCP allocation (RFC 6062); `None` for UDP.
+    pub(super) tcp: Option<Box<Links>>,
     relayed: [Option<Relayed>; 2],
     permissions: FxHashMap<IpAddr, Permission>,
     channels: FxHashMap<u16, Channel>,
@@ -123,6 +126,7 @@ impl Allocation {
             owner,
             granted,
             meters: Meters::default(),
+            tcp: None,
             relayed: [None; 2],
             permissions: FxHashMap::default(),
             channels: FxHashMap::default(),
@@ -155,9 +159,11 @@ impl Allocation {
         families.filter_map(|(family, relayed)| Some((family, relayed.as_ref()?)))
     }
 
-    /// When the first of its relayed addresses expires; `None` when it has none left.
+    /// When the first of its relayed addresses or connections is due; `None` when it has no address left.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.families().map(|(_, relayed)| relayed.expires).min()
+        let expires = self.families().map(|(_, relayed)| relayed.expires).min()?;
+        let link = self.tcp.as_ref().and_then(|links| links.due());
+        Some(link.map_or(expires, |due| due.min(expires)))
     }
 
     /// Makes one relayed address live until `expires`.

@@ -46,6 +46,28 @@ impl Bandwidth {
     }
 }
 
+impl Bandwidth {
+    /// Counts `len` bytes of a stream, which are never dropped: the moment from when more may be carried. `own` is the
+    /// allocation's bucket, `way` which of ours.
+    pub(super) fn owe(&self, own: &AtomicU64, way: usize, len: usize, now: Mono) -> Mono {
+        let each = self.each.map_or(now, |rate| owe(own, rate, now, len));
+        let total = self.total.map_or(now, |rate| owe(&self.full_at[way], rate, now, len));
+        each.max(total)
+    }
+}
+
+fn owe(full_at: &AtomicU64, rate: Rate, now: Mono, len: usize) -> Mono {
+    let mut settled = now;
+    let step = |full_at| {
+        let (after, at) = rate.owe(full_at, now, len as u64);
+        settled = at.max(now);
+        Some(after)
+    };
+    // It always has an answer, so that it never fails.
+    let _ = full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step);
+    settled
+}
+
 fn take(full_at: &AtomicU64, rate: Rate, now: Mono, tokens: u64) -> bool {
     let step = |full_at| rate.take(full_at, now, tokens);
     full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()

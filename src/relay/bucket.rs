@@ -23,6 +23,14 @@ impl Rate {
         (after - now <= self.time_for(self.burst)?).then_some(after)
     }
 
+    /// Takes `tokens` whether they are there or not: when the bucket is full then, and when nothing is owed any more.
+    pub(super) fn owe(self, full_at: u64, now: Mono, tokens: u64) -> (u64, Mono) {
+        let now = now.0.saturating_mul(NANOS_PER_MILLI);
+        let after = full_at.max(now).saturating_add(self.time_for(tokens).unwrap_or(u64::MAX));
+        let settled = after.saturating_sub(self.time_for(self.burst).unwrap_or(0));
+        (after, Mono(settled.div_ceil(NANOS_PER_MILLI)))
+    }
+
     fn time_for(self, tokens: u64) -> Option<u64> {
         tokens.saturating_mul(NANOS_PER_SECOND).checked_div(self.per_second)
     }

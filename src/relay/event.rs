@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::tcp::TcpOutput;
 use super::types::{Family, FiveTuple, RelayId};
 
 /// Room for the largest control message we send (a 401 with a long realm, a success with two relayed addresses).
@@ -115,6 +116,8 @@ pub enum Output {
     OpenRelay(OpenRelay),
     /// The relayed address is gone: close its socket and return its port.
     CloseRelay(RelayId),
+    /// About the connections of a TCP allocation; only clients over TCP and TLS have such.
+    Tcp(TcpOutput),
     /// Something worth counting or logging happened.
     Event(Event),
 }
@@ -125,6 +128,8 @@ pub struct OpenRelay {
     pub relay: RelayId,
     pub tuple: FiveTuple,
     pub family: Family,
+    /// REQUESTED-TRANSPORT was TCP (RFC 6062 section 5.1): a listening socket is asked for.
+    pub tcp: bool,
     /// EVEN-PORT was asked for (RFC 8656 section 18.7).
     pub even_port: bool,
     /// EVEN-PORT with R=1: the next higher port is reserved under this token (RFC 8656 section 7.2).
@@ -244,11 +249,13 @@ pub enum DropReason {
     Indication,
     Budget,
     Bandwidth,
+    /// An allocation has as many TCP connections as it may.
+    Connections,
 }
 
 impl DropReason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Malformed,
         Self::UnknownChannel,
         Self::NoAllocation,
@@ -258,6 +265,7 @@ impl DropReason {
         Self::Indication,
         Self::Budget,
         Self::Bandwidth,
+        Self::Connections,
     ];
 
     /// Lower-case name for metrics.
@@ -272,6 +280,7 @@ impl DropReason {
             Self::Indication => "indication",
             Self::Budget => "budget",
             Self::Bandwidth => "bandwidth",
+            Self::Connections => "connections",
         }
     }
 }

@@ -61,7 +61,8 @@ impl Relay {
         let Send { peer, start, len, dont_fragment } = read_send(message).ok_or(DropReason::Malformed)?;
         let allocation = self.table.allocation(tuple).ok_or(DropReason::NoAllocation)?;
         let family = Family::of(peer.ip());
-        if !allocation.is_live(family, now.mono) {
+        // A TCP relayed address sends no datagrams.
+        if !allocation.is_live(family, now.mono) || allocation.tcp.is_some() {
             return Err(DropReason::NoAllocation);
         }
         let reach = allocation.permitted(peer.ip(), now.mono).ok_or(DropReason::NoPermission)?;

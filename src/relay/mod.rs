@@ -27,6 +27,7 @@ mod revoked;
 pub mod settings;
 pub mod stun;
 mod table;
+pub mod tcp;
 pub mod types;
 mod usage;
 
@@ -53,6 +54,7 @@ pub use event::{
 pub use icmp::IcmpError;
 pub use revoked::{Nobody, Revoked};
 pub use settings::{Limits, Settings};
+pub use tcp::TcpOutput;
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
 pub use usage::Usage;
 
@@ -90,6 +92,13 @@ impl Shared {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It is made of secrets.
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 /// One STUN/TURN server core: all clients of a shard, or the one client of a stream.
 pub struct Relay {
     shared: Arc<Shared>,
@@ -99,6 +108,8 @@ pub struct Relay {
     traffic: Traffic,
     seed: u64,
     rng: Rng,
+    /// A ConnectionBind that waits for the shell (RFC 6062 section 5.4).
+    binding: Option<Box<tcp::Binding>>,
 }
 
 /// An authenticated request on its way through its procedure.
@@ -115,7 +126,8 @@ impl Relay {
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
         let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
-        Self { shared, table, outputs, budget, traffic: Traffic::default(), seed, rng: Rng { state: seed } }
+        let (traffic, rng) = (Traffic::default(), Rng { state: seed });
+        Self { shared, table, outputs, budget, traffic, seed, rng, binding: None }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -126,6 +138,7 @@ impl Relay {
             allocation.owner.forget_key();
             allocation.apply(&self.shared.policy);
         }
+        self.deny_links();
     }
 
     /// Takes one datagram (UDP) or one frame (stream, cut by `framing`) from a client. `Some` says where its payload
@@ -150,9 +163,15 @@ impl Relay {
             (Class::Indication, method::SEND) => return self.send_indication(now, tuple, &message),
             (Class::Indication, _) => self.note_dropped(DropReason::Indication),
             (Class::Request, method::BINDING) => self.binding(now, tuple, &message),
-            (Class::Request, method::ALLOCATE | method::REFRESH | method::CREATE_PERMISSION | method::CHANNEL_BIND) => {
-                self.request(now, tuple, &message)
-            }
+            (
+                Class::Request,
+                method::ALLOCATE
+                | method::REFRESH
+                | method::CREATE_PERMISSION
+                | method::CHANNEL_BIND
+                | method::CONNECT
+                | method::CONNECTION_BIND,
+            ) => self.request(now, tuple, &message),
             // RFC 8489 section 6.3: methods we do not know, and responses, get no answer.
             (Class::Request | Class::Success | Class::Error, _) => self.note_dropped(DropReason::Malformed),
         }
@@ -180,6 +199,8 @@ impl Relay {
             method::ALLOCATE => self.allocate(&exchange),
             method::REFRESH => self.refresh(&exchange).map(Some),
             method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
+            method::CONNECT => self.connect(&exchange).map(|()| None),
+            method::CONNECTION_BIND => self.connection_bind(&exchange).map(|()| None),
             _ => self.channel_bind(&exchange).map(Some),
         });
         let software = &shared.settings.software;
@@ -296,6 +317,7 @@ impl Relay {
                 self.end_family(slot, family, EndReason::Expired);
             }
         }
+        self.expire_links(now, slot);
     }
 
     /// When `handle_timeout` is next due; `None` while nothing can expire.

@@ -58,6 +58,10 @@ impl Relay {
         // 1. CHANNEL-NUMBER and XOR-PEER-ADDRESS must be there.
         let ChannelBindRequest { number, peer } = ChannelBindRequest::parse(exchange.message)?;
         let allocation = self.table.at(slot).ok_or(ErrorCode::AllocationMismatch)?;
+        // A TCP relayed address has connections, no channels.
+        if allocation.tcp.is_some() {
+            return Err(ErrorCode::BadRequest.into());
+        }
         // 2. A number of the range, and a port one can send to.
         let range = if self.shared.settings.legacy_channels { LEGACY_CHANNELS } else { CHANNELS };
         if !range.contains(&number.0) || peer.port() == 0 {
@@ -87,14 +91,14 @@ impl Relay {
         Room { permissions: self.shared.settings.permissions, channels: self.shared.settings.channels }
     }
 
-    fn deny(&mut self, relay: RelayId, peer: SocketAddr) -> ErrorCode {
+    pub(super) fn deny(&mut self, relay: RelayId, peer: SocketAddr) -> ErrorCode {
         self.push_bounded(Output::Event(Event::PermissionDenied { relay, peer }));
         ErrorCode::Forbidden
     }
 }
 
 /// The relayed address that serves a peer's family.
-fn relay_for(allocation: &Allocation, peer: SocketAddr) -> Result<RelayId, ErrorCode> {
+pub(super) fn relay_for(allocation: &Allocation, peer: SocketAddr) -> Result<RelayId, ErrorCode> {
     let family = Family::of(peer.ip());
     allocation.relayed(family).map(|_| allocation.id(family)).ok_or(ErrorCode::PeerAddressFamilyMismatch)
 }

@@ -68,7 +68,8 @@ impl Policy {
         !is_denied && (self.allow.iter().any(|block| block.contains(ip)) || !is_special_purpose(ip))
     }
 
-    fn is_allowed(&self, ip: IpAddr) -> bool {
+    /// Whether the allow list covers `ip` and the deny list does not.
+    pub(super) fn is_allowed(&self, ip: IpAddr) -> bool {
         let covers = |blocks: &[Block]| blocks.iter().any(|block| block.contains(ip));
         covers(&self.allow) && !covers(&self.deny)
     }

@@ -17,7 +17,7 @@ pub(super) enum RequestedFamily {
 /// RFC 8656 section 7.2.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AllocateRequest {
-    /// IP protocol number: 17 is UDP.
+    /// IP protocol number: 17 is UDP, 6 TCP.
     pub(super) transport: u8,
     pub(super) lifetime: Option<u32>,
     pub(super) family: Option<RequestedFamily>,
@@ -25,6 +25,7 @@ pub(super) struct AllocateRequest {
     /// EVEN-PORT, with its R bit: reserve the next port too.
     pub(super) even_port: Option<bool>,
     pub(super) reservation: Option<[u8; 8]>,
+    pub(super) dont_fragment: bool,
 }
 
 /// RFC 8656 section 8.2.
@@ -77,6 +78,7 @@ pub(super) fn is_understood(kind: u16) -> bool {
                 | attr::USERHASH
                 | attr::XOR_MAPPED_ADDRESS
                 | attr::RESERVATION_TOKEN
+                | attr::CONNECTION_ID
         )
 }
 
@@ -90,6 +92,7 @@ impl AllocateRequest {
             additional_family: family(message, attr::ADDITIONAL_ADDRESS_FAMILY)?,
             even_port: fixed::<1>(message, attr::EVEN_PORT)?.map(|[flags]| flags & 0x80 != 0),
             reservation: fixed(message, attr::RESERVATION_TOKEN)?,
+            dont_fragment: message.get(attr::DONT_FRAGMENT).is_some(),
         })
     }
 }

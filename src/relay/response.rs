@@ -7,7 +7,7 @@ use super::nonce::NONCE;
 use super::stun::{ATTRIBUTE_HEADER, Builder, Class, HEADER, Integrity, Message, TransactionId, attr};
 use crate::credentials::turn::LongTermKey;
 
-/// The error codes we send (RFC 8489 section 14.8, RFC 8656 section 19).
+/// The error codes we send (RFC 8489 section 14.8, RFC 8656 section 19, RFC 6062 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorCode {
     BadRequest = 400,
@@ -20,6 +20,8 @@ pub(super) enum ErrorCode {
     WrongCredentials = 441,
     UnsupportedTransportProtocol = 442,
     PeerAddressFamilyMismatch = 443,
+    ConnectionAlreadyExists = 446,
+    ConnectionFailure = 447,
     AllocationQuotaReached = 486,
     InsufficientCapacity = 508,
 }
@@ -42,6 +44,8 @@ impl ErrorCode {
             Self::WrongCredentials => "Wrong Credentials",
             Self::UnsupportedTransportProtocol => "Unsupported Transport Protocol",
             Self::PeerAddressFamilyMismatch => "Peer Address Family Mismatch",
+            Self::ConnectionAlreadyExists => "Connection Already Exists",
+            Self::ConnectionFailure => "Connection Timeout or Failure",
             Self::AllocationQuotaReached => "Allocation Quota Reached",
             Self::InsufficientCapacity => "Insufficient Capacity",
         }

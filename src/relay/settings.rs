@@ -34,6 +34,8 @@ pub struct Settings {
     pub permissions: usize,
     /// Channels per allocation; one more is 508.
     pub channels: usize,
+    /// Connections of one TCP allocation (RFC 6062); 0: none is made.
+    pub tcp_connections: usize,
     pub legacy_channels: bool,
     pub strict_family: bool,
     pub strict_expiry: bool,

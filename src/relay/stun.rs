@@ -34,7 +34,7 @@ pub enum Class {
     Error,
 }
 
-/// Methods (RFC 8489 section 18.2, RFC 8656 section 17).
+/// Methods (RFC 8489 section 18.2, RFC 8656 section 17, RFC 6062 section 6.1).
 pub mod method {
     pub const BINDING: u16 = 0x001;
     pub const ALLOCATE: u16 = 0x003;
@@ -43,6 +43,9 @@ pub mod method {
     pub const DATA: u16 = 0x007;
     pub const CREATE_PERMISSION: u16 = 0x008;
     pub const CHANNEL_BIND: u16 = 0x009;
+    pub const CONNECT: u16 = 0x00a;
+    pub const CONNECTION_BIND: u16 = 0x00b;
+    pub const CONNECTION_ATTEMPT: u16 = 0x00c;
 }
 
 /// Attributes (RFC 8489 section 18.3, RFC 8656 section 18, RFC 5780 section 7). Below 0x8000 an agent must know them.
@@ -71,6 +74,8 @@ pub mod attr {
     pub const RESERVATION_TOKEN: u16 = 0x0022;
     pub const PADDING: u16 = 0x0026;
     pub const RESPONSE_PORT: u16 = 0x0027;
+    /// RFC 6062 section 6.2.1.
+    pub const CONNECTION_ID: u16 = 0x002a;
     pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
     pub const ADDRESS_ERROR_CODE: u16 = 0x8001;
     pub const PASSWORD_ALGORITHMS: u16 = 0x8002;

@@ -25,6 +25,7 @@ fn relay() -> Relay {
         deny_peers: Vec::new(),
         permissions: 3,
         channels: 2,
+        tcp_connections: 4,
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,

@@ -59,6 +59,8 @@ pub enum Fault {
     TooFast,
     #[error("this client reads too slowly")]
     SlowReader,
+    #[error("the session is not known any more")]
+    UnknownSession,
     #[error("another connection took up this session")]
     Replaced,
     #[error("the server is stopping")]
@@ -97,6 +99,7 @@ impl Fault {
             Self::TooLarge => "too-large",
             Self::TooFast => "too-fast",
             Self::SlowReader => "slow-reader",
+            Self::UnknownSession => "unknown-session",
             Self::Replaced => "replaced",
             Self::Shutdown => "shutdown",
         }

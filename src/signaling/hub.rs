@@ -4,6 +4,7 @@ mod carry;
 mod challenge;
 mod enter;
 mod hosting;
+mod resume;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -105,13 +106,14 @@ impl Hub {
         self.handle_timeout(now);
         let command = match command {
             Command::Join(join) => return self.join(link, *join),
+            Command::Resume(resume) => return self.resume(link, &resume),
             other => other,
         };
         let Some(me) = self.links.get(&link).cloned() else {
             return self.withdraw(link);
         };
         match command {
-            Command::Join(_) => {}
+            Command::Join(_) | Command::Resume(_) => {}
             Command::Send { to, kind, body } => self.send(&me, to, kind, body),
             Command::Ice => self.deliver(&me, Event::Ice),
             Command::Complain(fault) => self.deliver(&me, Event::Complaint(fault)),
@@ -156,12 +158,7 @@ impl Hub {
             match self.timers.pop_first() {
                 Some((_, Timer::Expiry(peer))) => self.remove(&peer, LeaveReason::Lost),
                 Some((_, Timer::Challenge(holder))) => self.give_way(&holder),
-                Some((_, Timer::Viewers(room))) => {
-                    if let Some(room) = self.rooms.get_mut(&room) {
-                        room.viewers_due = None;
-                    }
-                    self.count_viewers(&room, None);
-                }
+                Some((_, Timer::Viewers(room))) => self.tell_viewers(&room, None),
                 None => {}
             }
         }
@@ -219,7 +216,7 @@ impl Hub {
             self.lost -= 1;
             self.timers.remove(&(expires, Timer::Expiry(id.clone())));
         }
-        let has_credentials = peer.session.is_some();
+        let has_credentials = peer.session.as_ref().is_some_and(|session| !session.unaware);
         if let Some(session) = &peer.session {
             self.kept -= session.bytes();
             self.sessions.remove(&session.secret);
@@ -257,17 +254,23 @@ impl Hub {
         if !matches!(key, RoomKey::Call(_)) || room.viewers_due.is_some() {
             return;
         }
+        if room.watching(&self.peers) == room.viewers_told {
+            return;
+        }
+        match room.viewers_at.map(|at| at + self.limits.viewers_interval).filter(|&at| at > self.now) {
+            Some(at) => {
+                room.viewers_due = Some(at);
+                self.timers.insert((at, Timer::Viewers(key.clone())));
+            }
+            None => self.tell_viewers(key, joined),
+        }
+    }
+
+    /// Whoever joined meanwhile knows a number that nobody else was told: so all are told, even the same as before.
+    fn tell_viewers(&mut self, key: &RoomKey, joined: Option<&PeerId>) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
         let count = room.watching(&self.peers);
-        if count == room.viewers_told {
-            return;
-        }
-        if let Some(at) = room.viewers_at.map(|at| at + self.limits.viewers_interval).filter(|&at| at > self.now) {
-            room.viewers_due = Some(at);
-            self.timers.insert((at, Timer::Viewers(key.clone())));
-            return;
-        }
-        room.viewers_told = count;
-        room.viewers_at = Some(self.now);
+        (room.viewers_told, room.viewers_at, room.viewers_due) = (count, Some(self.now), None);
         let members: Vec<PeerId> = room.members.values().filter(|member| Some(*member) != joined).cloned().collect();
         for member in members {
             self.deliver(&member, Event::Viewers(count));

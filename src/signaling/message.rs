@@ -9,10 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Fault, Role};
-
-/// Opaque JSON, carried byte for byte and shared by all who receive it.
-pub type Body = Arc<RawValue>;
+use super::{Body, Fault, Role};
 
 /// A source of unpredictable bytes, passed in by the shell.
 pub trait Random {
@@ -136,6 +133,8 @@ pub enum To {
 #[derive(Clone, Debug)]
 pub enum Command {
     Join(Box<Join>),
+    /// Take up a session in whatever room it is; answered by [`Event::Joined`] or by [`Fault::UnknownSession`].
+    Resume(Resume),
     Send {
         to: To,
         kind: Kind,
@@ -161,7 +160,7 @@ pub enum Command {
 impl Command {
     /// Bytes that it carries.
     pub fn size(&self) -> usize {
-        if let Self::Send { body: Some(body), .. } = self { body.get().len() } else { 0 }
+        if let Self::Send { body: Some(body), .. } = self { body.size() } else { 0 }
     }
 }
 
@@ -183,6 +182,8 @@ pub struct Pass {
     pub token: Option<Arc<str>>,
     /// When that token expires, in unix seconds.
     pub expires: Option<u64>,
+    /// That token opens this one room.
+    pub one_room: bool,
 }
 
 /// What a live page's viewer calls itself: a string or a number, kept in its JSON type, since streamers use it as the
@@ -240,6 +241,9 @@ pub struct SessionRequest {
     /// The secret of the session, unless an older one is taken up.
     pub secret: Secret,
     pub resume: Option<Resume>,
+    /// The page does not know of its session: no credentials are made out to its peer, and while its connection is lost
+    /// somebody new may have its place in a full room, since it would not come back for it after a reload.
+    pub unaware: bool,
 }
 
 /// A session to take up.
@@ -306,8 +310,8 @@ pub enum Notice {
         reason: LeaveReason,
         /// TURN credentials are made out to it.
         has_credentials: bool,
-        /// The id of the token that it came by, when a kick barred it and nobody else here came by it: what was given
-        /// out for that token ends, too.
+        /// The id of the token that it came by, when a kick barred it from the only room that it opens, and nobody else
+        /// came by it: what was given out for that token ends, too.
         spent: Option<Arc<str>>,
     },
     /// A host locked or unlocked the room.
@@ -327,7 +331,7 @@ impl Event {
     pub fn size(&self) -> usize {
         const FIXED: usize = 128;
         match self {
-            Self::Message { body: Some(body), .. } => FIXED + body.get().len(),
+            Self::Message { body: Some(body), .. } => FIXED + body.size(),
             Self::Joined(joined) => FIXED * (1 + joined.peers.len()),
             _ => FIXED,
         }
@@ -344,10 +348,13 @@ pub struct Delivery {
 /// The answer to a join.
 #[derive(Clone, Debug)]
 pub struct Joined {
+    pub room: RoomKey,
     pub peer: PeerId,
     pub session: Option<Secret>,
     /// The session was still known: same peer, and the missed messages follow.
     pub resumed: bool,
+    /// So many missed messages follow at once.
+    pub missed: usize,
     pub role: Role,
     pub name: Option<String>,
     /// How many peers the room takes.

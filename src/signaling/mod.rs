@@ -7,6 +7,7 @@
 //! Every part has the same verbs: `handle_*`, `poll_output`, `poll_timeout`, `handle_timeout`; drain the outputs
 //! before the next input.
 
+mod body;
 pub mod dialect;
 mod fault;
 mod hub;
@@ -15,12 +16,13 @@ mod message;
 mod peer;
 mod room;
 
+pub use body::Body;
 pub use fault::Fault;
 pub use hub::{Hub, Output, PeerInfo, Stats};
-pub use limits::{HubLimits, Rate};
+pub use limits::{HubLimits, REPLAY_FLOOR, Rate};
 pub use message::{
-    Alias, Body, Command, Delivery, Event, Invite, Join, Joined, Kind, LeaveReason, LinkId, Notice, Pass, PeerId,
-    PeerView, Random, Resume, RoomKey, Secret, SessionRequest, To,
+    Alias, Command, Delivery, Event, Invite, Join, Joined, Kind, LeaveReason, LinkId, Notice, Pass, PeerId, PeerView,
+    Random, Resume, RoomKey, Secret, SessionRequest, To,
 };
 
 pub use crate::credentials::token::Role;

@@ -52,6 +52,8 @@ impl Peer {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) secret: Secret,
+    /// Of a page that does not know of it.
+    pub(super) unaware: bool,
     /// The last messages, oldest first.
     replay: VecDeque<Delivery>,
     bytes: usize,
@@ -61,8 +63,8 @@ pub(super) struct Session {
 
 impl Session {
     /// `seq`: the number of the `joined`, which is never replayed.
-    pub(super) fn new(secret: Secret, seq: u64) -> Self {
-        Self { secret, replay: VecDeque::new(), bytes: 0, dropped: seq }
+    pub(super) fn new(secret: Secret, unaware: bool, seq: u64) -> Self {
+        Self { secret, unaware, replay: VecDeque::new(), bytes: 0, dropped: seq }
     }
 
     /// Bytes kept.

@@ -140,7 +140,7 @@ impl Grant {
 /// A token id as part of a TURN subject: one that an application chose freely is replaced by its hash, so that it
 /// can neither imitate another subject nor make the username too long.
 /// A back end's tokens bear the name of its key, so that no two of them are mistaken for each other.
-pub fn account(jti: &str, key: Option<&str>) -> String {
+pub(crate) fn account(jti: &str, key: Option<&str>) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let id = if (1..=MAX_PLAIN_ACCOUNT).contains(&jti.len()) && jti.bytes().all(is_plain) {
         jti.to_owned()

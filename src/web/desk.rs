@@ -1,6 +1,7 @@
 //! What the shell does for the dialects: tokens, ICE configuration, randomness.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, header};
 
@@ -32,6 +33,11 @@ impl Desk {
         let user_agent = text(request.headers(), header::USER_AGENT).map(str::to_owned);
         Self { web, connection, host, user_agent }
     }
+
+    /// How long a lost connection may come back.
+    pub(super) fn resume(&self) -> Duration {
+        self.web.config.resume
+    }
 }
 
 impl Random for Desk {
@@ -58,9 +64,12 @@ impl Services for Desk {
             AccessError::Token(TokenError::Expired) => Fault::TokenExpired,
             AccessError::Origin => Fault::OriginRefused,
         })?;
-        let pass = grant
-            .claims
-            .map_or_else(Pass::default, |claims| Pass { token: Some(claims.jti.into()), expires: Some(claims.exp) });
+        let token = grant.claims.as_ref().map(|_| grant.account.as_str().into());
+        let pass = grant.claims.map_or_else(Pass::default, |claims| Pass {
+            token,
+            expires: Some(claims.exp),
+            one_room: claims.room != "*",
+        });
         Ok(Permit { room: grant.room, role: grant.role, name: grant.name, pass })
     }
 

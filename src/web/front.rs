@@ -1,6 +1,7 @@
 //! One TCP port for everything: STUN/TURN, TLS and HTTP told apart by the first byte, and again inside TLS.
 
 mod impatient;
+mod silent;
 
 use std::collections::HashMap;
 use std::io;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use impatient::Impatient;
+use silent::Silent;
 
 use super::Connection;
 use super::host::{client_prefix, is_in_block};
@@ -31,12 +33,12 @@ use crate::relay::{FiveTuple, Transport};
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long a request's head may take, and how long a kept-alive connection may rest.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Silent connections per client prefix: a browser opens about six at once, and a /24 may hide many browsers.
-const SILENT_PER_PREFIX: usize = 256;
-/// Silent connections in all: each costs a file descriptor and a task.
+/// Silent connections per client prefix: a browser opens about six at once, and a /24 may hide many browsers that all
+/// come back in the same second. This machine itself and trusted proxies stand for many, here and below.
+const SILENT_PER_PREFIX: usize = 1024;
+/// Silent connections in all: each costs a file descriptor, a task, and some 20 KiB in the middle of a TLS handshake.
 const SILENT_TOTAL: usize = 4096;
-/// Connections per client prefix, whatever they speak: some thirty for each address of a /24. This machine itself and
-/// trusted proxies stand for many.
+/// Connections per client prefix, whatever they speak: some thirty for each address of a /24.
 const OPEN_PER_PREFIX: usize = 8192;
 /// How long a client may take nothing of an answer.
 const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -59,7 +61,7 @@ pub struct Listener {
 pub struct Front {
     site: Arc<Site>,
     acceptor: TlsAcceptor,
-    silent: Arc<Gate>,
+    silent: Arc<Silent>,
     open: Arc<Gate>,
     stop: watch::Receiver<bool>,
     /// Held by every HTTP connection; when all are gone, the drain is over. Weak, since TURN connections, which end
@@ -71,7 +73,7 @@ impl Front {
     /// `stop` turns true when no more connections are taken; `alive` is held by each HTTP connection.
     pub fn new(site: Arc<Site>, stop: watch::Receiver<bool>, alive: mpsc::WeakSender<()>) -> Self {
         let acceptor = TlsAcceptor::from(Arc::clone(&site.tls.server));
-        let silent = Gate::new(SILENT_TOTAL, SILENT_PER_PREFIX);
+        let silent = Silent::new(SILENT_TOTAL, SILENT_PER_PREFIX);
         let open = Gate::new(open_total(), OPEN_PER_PREFIX);
         Self { site, acceptor, silent, open, stop, alive }
     }
@@ -98,8 +100,8 @@ impl Front {
         let ip = client.ip().to_canonical();
         let trusted = &self.site.web.config.trust_proxy;
         let stands_for_many = ip.is_loopback() || trusted.iter().any(|block| is_in_block(block, ip));
-        let open = self.open.enter((!stands_for_many).then_some(ip));
-        let Some((silence, open)) = self.silent.enter(Some(ip)).zip(open) else {
+        let counts_for = (!stands_for_many).then_some(ip);
+        let Some(open) = self.open.enter(counts_for) else {
             tracing::debug!(%client, "too many connections from there");
             return;
         };
@@ -114,30 +116,34 @@ impl Front {
         };
         let serves_plain = listener.serves_plain || connection.loopback_listener;
         let arrival = Arrival { connection, serves_plain };
+        let (silence, eviction) = self.silent.enter(counts_for);
+        let places = Places { silence, open };
         let front = Arc::clone(self);
         tokio::spawn(async move {
-            front.plain(stream, arrival, silence).await;
-            drop(open);
+            tokio::select! {
+                () = front.plain(stream, arrival, places) => {}
+                () = eviction.comes() => tracing::debug!(%client, "silent for too long while others wait"),
+            }
         });
     }
 
     /// The first byte on the wire decides.
-    async fn plain(self: Arc<Self>, stream: TcpStream, arrival: Arrival, silence: Pass) {
+    async fn plain(self: Arc<Self>, stream: TcpStream, arrival: Arrival, places: Places) {
         let mut first = [0; 1];
         let Ok(Ok(1)) = timeout(SILENCE, stream.peek(&mut first)).await else { return };
         match speaks(first[0]) {
             Some(Speaks::Stun) => {
-                drop(silence);
+                drop(places.silence);
                 self.relay(stream, &arrival, Transport::Tcp, &[]).await;
             }
-            Some(Speaks::Tls) => self.secure(stream, arrival, silence).await,
-            Some(Speaks::Http) => self.http(stream, arrival, silence).await,
+            Some(Speaks::Tls) => self.secure(stream, arrival, places).await,
+            Some(Speaks::Http) => self.http(stream, arrival, places).await,
             None => {}
         }
     }
 
     /// The first byte after the handshake decides: browsers name no protocol by ALPN on `turns:`.
-    async fn secure(self: Arc<Self>, stream: TcpStream, mut arrival: Arrival, silence: Pass) {
+    async fn secure(self: Arc<Self>, stream: TcpStream, mut arrival: Arrival, places: Places) {
         let opening = async {
             let mut stream = self.acceptor.accept(stream).await?;
             let mut first = vec![0; 2048];
@@ -156,10 +162,10 @@ impl Front {
         arrival.connection.secure = true;
         match first.first().and_then(|byte| speaks(*byte)) {
             Some(Speaks::Stun) => {
-                drop(silence);
+                drop(places.silence);
                 self.relay(stream, &arrival, Transport::Tls, &first).await;
             }
-            Some(Speaks::Http) => self.http(Rewound { first: first.into(), stream }, arrival, silence).await,
+            Some(Speaks::Http) => self.http(Rewound { first: first.into(), stream }, arrival, places).await,
             Some(Speaks::Tls) | None => {}
         }
     }
@@ -172,12 +178,12 @@ impl Front {
         self.site.web.net.serve_stream(stream, FiveTuple { client, server, transport }, first).await;
     }
 
-    async fn http<S>(self: Arc<Self>, stream: S, arrival: Arrival, silence: Pass)
+    async fn http<S>(self: Arc<Self>, stream: S, arrival: Arrival, places: Places)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Some(alive) = self.alive.upgrade() else { return };
-        let silence = Mutex::new(Some(silence));
+        let silence = Mutex::new(Some(places.silence));
         let client = arrival.connection.client;
         let service = service_fn(|request| {
             // A whole request head has come: this connection is silent no longer.
@@ -190,9 +196,9 @@ impl Front {
             .header_read_timeout(HEAD_TIMEOUT)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD);
-        let mut serving = std::pin::pin!(
-            builder.serve_connection(TokioIo::new(Impatient::new(stream, WRITE_STALL)), service).with_upgrades()
-        );
+        // A WebSocket outlives this task, and keeps its place.
+        let stream = Impatient::new(stream, WRITE_STALL, places.open);
+        let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
         let mut stop = self.stop.clone();
         let served = tokio::select! {
             served = serving.as_mut() => served,
@@ -240,6 +246,12 @@ fn open_total() -> usize {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
     let descriptors = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
     descriptors.map_or(usize::MAX, |descriptors| descriptors / 4 * 3)
+}
+
+/// What a connection holds while it is open: the one until it has spoken, the other to its end.
+struct Places {
+    silence: silent::Pass,
+    open: Pass,
 }
 
 /// Counts connections against a cap in all and one per client prefix.
@@ -348,28 +360,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silent_connections_are_capped_per_prefix() {
-        let silent = Gate::new(SILENT_TOTAL, SILENT_PER_PREFIX);
-        let enter = |ip: &str| silent.enter(Some(ip.parse().expect("address")));
-        let mut held: Vec<_> = (0..SILENT_PER_PREFIX).map(|_| enter("192.0.2.1").expect("room")).collect();
+    fn connections_are_capped_per_prefix() {
+        let open = Gate::new(100, 2);
+        let enter = |ip: &str| open.enter(Some(ip.parse().expect("address")));
+        let mut held: Vec<_> = (0..2).map(|_| enter("192.0.2.1").expect("room")).collect();
         assert!(enter("192.0.2.200").is_none(), "the same /24");
         assert!(enter("192.0.3.1").is_some(), "another /24");
         held.pop();
         assert!(enter("192.0.2.200").is_some());
         drop(held);
-        let counts = silent.counts.lock().expect("lock");
+        let counts = open.counts.lock().expect("lock");
         assert_eq!((counts.total, counts.by_prefix.len()), (0, 0));
-    }
-
-    #[test]
-    fn silent_connections_are_capped_in_all() {
-        let silent = Gate::new(SILENT_TOTAL, SILENT_PER_PREFIX);
-        let held: Vec<_> = (0..SILENT_TOTAL)
-            .map(|index| silent.enter(Some(IpAddr::from([10, (index >> 8) as u8, index as u8, 1]))).expect("room"))
-            .collect();
-        assert!(silent.enter(Some(IpAddr::from([192, 0, 2, 1]))).is_none());
-        drop(held);
-        assert!(silent.enter(Some(IpAddr::from([192, 0, 2, 1]))).is_some());
     }
 
     #[test]

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::socketio::Sessions;
 use crate::config::Limits;
 use crate::signaling::{Command, Delivery, HubLimits, LinkId, Notice, PeerId, PeerInfo, RoomKey, Stats};
 use queue::Queue;
@@ -64,7 +63,6 @@ struct Shared {
     queued: Arc<AtomicUsize>,
     /// KiB of large commands that may still wait for the hub.
     large: Arc<Semaphore>,
-    sessions: Sessions,
     queue_bytes: usize,
     limits: Limits,
 }
@@ -104,7 +102,6 @@ impl HubHandle {
                 connections: AtomicUsize::new(0),
                 queued,
                 large: Arc::new(Semaphore::new(HUB_QUEUE_KIB)),
-                sessions: Sessions::default(),
                 queue_bytes: limits.message_bytes.saturating_mul(CLIENT_QUEUE_MESSAGES).max(1 << 20),
                 limits: limits.clone(),
             }),
@@ -165,10 +162,6 @@ impl HubHandle {
     /// True once the server stops.
     pub(super) fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn sessions(&self) -> &Sessions {
-        &self.shared.sessions
     }
 
     pub(super) fn limits(&self) -> &Limits {

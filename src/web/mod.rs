@@ -9,9 +9,9 @@ pub mod host;
 pub mod hub;
 pub mod ice;
 pub mod metrics;
-pub mod polling;
+mod polling;
 pub mod routes;
-mod socketio;
+pub mod socketio;
 pub mod tls;
 pub mod websocket;
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::desk::{host, query};
-use super::socketio::{self, EngineError, Entry, Reply, RequestToSession};
+use super::socketio::{EngineError, Entry, Held, Mount, Reply, RequestToSession};
 use super::{Connection, Web};
+use crate::signaling::Fault;
+use crate::signaling::dialect::socketio::Protocol;
 
 /// What a client is told when it sends more than fits.
 const TOO_LARGE: &str = "the payload is too large\n";
@@ -19,30 +21,39 @@ const TOO_LARGE: &str = "the payload is too large\n";
 /// A body comes within this time, or its session ends.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Answers every non-upgrade request on `/socket.io` and `/socket.io/` that carries `EIO` in its query.
-pub async fn handle(web: Arc<Web>, connection: Connection, request: Request<Body>) -> Response<Body> {
+/// Answers every request to `mount` that is no upgrade.
+pub(super) async fn handle<P: Protocol + Send + 'static>(
+    mount: Arc<Mount<P>>,
+    connection: Connection,
+    request: Request<Body>,
+) -> Response<Body> {
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let web = Arc::clone(mount.web());
     let allowed = web.check_origin(&connection, origin.as_ref().and_then(|value| value.to_str().ok()), host(&request));
     if allowed.is_err() {
-        return bad_request(&EngineError::Forbidden);
+        return bad_request(EngineError::Forbidden);
     }
     let with_credentials = origin.as_ref().is_some_and(|origin| is_listed(&web, origin));
     let mut response = if request.method() == Method::OPTIONS {
         preflight()
     } else {
-        answer(&web, connection, request).await.unwrap_or_else(|error| bad_request(&error))
+        answer(&mount, connection, request).await.unwrap_or_else(bad_request)
     };
     add_cors(&mut response, origin, with_credentials);
     response
 }
 
 /// An Engine.IO error as the stock server words it.
-pub(super) fn bad_request(error: &EngineError) -> Response<Body> {
+pub(super) fn bad_request(error: EngineError) -> Response<Body> {
     let text = format!(r#"{{"code":{},"message":"{error}"}}"#, error.code());
     respond(error.status(), "application/json", text)
 }
 
-async fn answer(web: &Arc<Web>, connection: Connection, request: Request<Body>) -> Result<Response<Body>, EngineError> {
+async fn answer<P: Protocol + Send + 'static>(
+    mount: &Arc<Mount<P>>,
+    connection: Connection,
+    request: Request<Body>,
+) -> Result<Response<Body>, EngineError> {
     match query(&request, "transport").as_deref() {
         Some("polling") => {}
         // Only as an upgrade, and this is none.
@@ -57,13 +68,16 @@ async fn answer(web: &Arc<Web>, connection: Connection, request: Request<Body>) 
         if query(&request, "EIO").as_deref() != Some("4") {
             return Err(EngineError::UnsupportedVersion);
         }
-        let entry = socketio::start_polling(web, connection, &request).await?;
+        let entry = mount.start_polling(connection, &request).await?;
         return poll(&entry).await;
     };
-    let entry = web.hub.sessions().get(&sid).ok_or(EngineError::UnknownSession)?;
+    let entry = mount.entry(&sid).ok_or(EngineError::UnknownSession)?;
     match *request.method() {
         Method::GET => poll(&entry).await,
-        Method::POST => post(&entry, request, web.config.limits.message_bytes).await,
+        Method::POST => {
+            let (held, limit) = (mount.held(), mount.max_payload());
+            post(&entry, request.into_body(), held, limit).await
+        }
         _ => Err(EngineError::BadRequest),
     }
 }
@@ -75,28 +89,39 @@ async fn poll(entry: &Entry) -> Result<Response<Body>, EngineError> {
     Ok(respond(StatusCode::OK, "text/plain; charset=UTF-8", payload))
 }
 
-async fn post(entry: &Entry, request: Request<Body>, limit: usize) -> Result<Response<Body>, EngineError> {
+async fn post(entry: &Entry, body: Body, held: Held, limit: usize) -> Result<Response<Body>, EngineError> {
     let Some(_posting) = entry.begin_post() else {
-        entry.end().await;
+        entry.end(Fault::BadMessage).await;
         return Err(EngineError::BadRequest);
     };
-    let collected = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), limit).collect()).await;
-    let body = match collected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-        Ok(body) => body.to_bytes(),
-        Err(error) => {
-            entry.end().await;
-            let is_too_large = error.is::<LengthLimitError>();
-            let status = if is_too_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            return Ok(respond(status, "text/plain; charset=UTF-8", TOO_LARGE.to_owned()));
+    let payload = match timeout(BODY_TIMEOUT, collect(body, held, limit)).await {
+        Ok(Ok(payload)) => payload,
+        Ok(Err(Fault::TooLarge)) => {
+            entry.end(Fault::TooLarge).await;
+            return Ok(respond(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=UTF-8", TOO_LARGE.to_owned()));
         }
-    };
-    let Ok(payload) = String::from_utf8(body.into()) else {
-        entry.end().await;
-        return Err(EngineError::BadRequest);
+        Ok(Err(_)) | Err(_) => {
+            entry.end(Fault::BadMessage).await;
+            return Err(EngineError::BadRequest);
+        }
     };
     let (reply, done) = oneshot::channel();
     ask(entry, RequestToSession::Post { payload, reply }, done).await?;
     Ok(respond(StatusCode::OK, "text/html", "ok".to_owned()))
+}
+
+/// Reads a body of at most `limit` bytes, which counts as held while it comes.
+async fn collect(mut body: Body, mut held: Held, limit: usize) -> Result<String, Fault> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Fault::BadMessage)?.into_data() else { continue };
+        let length = bytes.len() + data.len();
+        if length > limit || !held.set(length) {
+            return Err(Fault::TooLarge);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    String::from_utf8(bytes).map_err(|_| Fault::BadMessage)
 }
 
 /// Puts a request to the session's task and waits for its answer.

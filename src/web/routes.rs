@@ -25,8 +25,9 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::assets::Assets;
+use super::socketio::{self, Pages};
 use super::tls::Tls;
-use super::{Connection, Web, polling, websocket};
+use super::{Connection, Web, websocket};
 use policy::Verdict;
 
 /// A connection as the front saw it.
@@ -42,6 +43,7 @@ pub struct Site {
     pub web: Arc<Web>,
     pub tls: Arc<Tls>,
     assets: Assets,
+    socketio: Arc<socketio::Mount<Pages>>,
     /// Fixed at start: a public chain and no plain HTTP anywhere.
     hsts: bool,
     router: Router,
@@ -73,7 +75,8 @@ impl Site {
             .with_state(pages)
             .merge(api)
             .method_not_allowed_fallback(reply::method_not_allowed);
-        Ok(Self { web, tls, assets, hsts, router })
+        let socketio = socketio::pages(Arc::clone(&web));
+        Ok(Self { web, tls, assets, socketio, hsts, router })
     }
 
     /// Where pages come from.
@@ -106,11 +109,11 @@ impl Site {
             Verdict::Serve => {}
             Verdict::Answer(response) => return *response,
         }
+        if matches!(request.uri().path(), "/socket.io" | "/socket.io/") {
+            return Arc::clone(&self.socketio).answer(connection, request).await;
+        }
         if is_upgrade(request.headers()) {
             return websocket::upgrade(Arc::clone(&self.web), connection, request).await;
-        }
-        if matches!(request.uri().path(), "/socket.io" | "/socket.io/") {
-            return polling::handle(Arc::clone(&self.web), connection, request).await;
         }
         request.extensions_mut().insert(connection);
         let Ok(response) = TowerToHyperService::new(self.router.clone()).call(request).await;

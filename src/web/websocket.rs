@@ -1,5 +1,6 @@
-//! WebSocket connections: native on `/api/ws`, Engine.IO on `/socket.io/`, live on any other path.
+//! WebSocket connections: native on `/api/ws`, live on any other path; and the handshake of all.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::desk::{Desk, host, query, text};
 use super::hub::{Port, sleep};
-use super::{Connection, Web, polling, socketio};
+use super::{Connection, Web};
 use crate::clock;
 use crate::signaling::dialect::live::Live;
 use crate::signaling::dialect::native::Native;
@@ -50,7 +51,8 @@ const READ_BUFFER: usize = 4 * 1024;
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Answers a WebSocket upgrade: checks origin and limits, replies 101 and spawns the connection's task; a request
-/// that is no valid upgrade gets 400 or 426. `routes.rs` calls this for every request with `Upgrade: websocket`.
+/// that is no valid upgrade gets 400 or 426. `routes.rs` calls this for every request with `Upgrade: websocket` that is
+/// not Engine.IO's.
 pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request<Body>) -> Response<Body> {
     let accept = match accept_key(&request) {
         Ok(accept) => accept,
@@ -60,15 +62,11 @@ pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request
     if let Err(error) = web.check_origin(&connection, origin, host(&request)) {
         return refuse(StatusCode::FORBIDDEN, &error.to_string());
     }
-    let is_socketio = matches!(request.uri().path(), "/socket.io" | "/socket.io/");
-    let started = if is_socketio {
-        socketio::start_websocket(&web, connection, &mut request).map_err(|error| polling::bad_request(&error))
-    } else if start(&web, connection, &mut request) {
-        Ok(())
+    if start(&web, connection, &mut request) {
+        switching(&accept)
     } else {
-        Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections"))
-    };
-    started.map_or_else(|refusal| refusal, |()| switching(&accept))
+        refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections")
+    }
 }
 
 /// Starts the task of a native or live connection; false when there is no place for one more.
@@ -82,17 +80,12 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
     tokio::spawn(async move {
         let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
         let Some(port) = hub.open(place).await else { return };
-        let (cut, now) = (port.cut(), clock::now().mono);
-        let serve = async {
-            if is_native {
-                run(Native::new(now), socket, port, desk, resume).await;
-            } else {
-                run(Live::new(now, stream, token), socket, port, desk, Duration::ZERO).await;
-            }
-        };
-        tokio::select! {
-            () = serve => {}
-            () = cut => {}
+        let now = clock::now().mono;
+        // A task of its own: this one holds what the way here needed.
+        if is_native {
+            tokio::spawn(Client::new(now, Native::new(now), socket, port, desk).serve(resume));
+        } else {
+            tokio::spawn(Client::new(now, Live::new(now, stream, token), socket, port, desk).serve(Duration::ZERO));
         }
     });
     true
@@ -113,48 +106,6 @@ pub(super) async fn accept(on_upgrade: OnUpgrade, max_message: usize) -> Option<
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message));
     Some(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await)
-}
-
-/// Carries one connection until it ends; `waits`: how long its session may come back.
-async fn run<D: Dialect>(dialect: D, socket: Socket, port: Port, desk: Desk, waits: Duration) {
-    let now = clock::now().mono;
-    let limits = port.hub().limits();
-    let rate = Rate::new(limits.messages_per_second, now);
-    let bytes = Rate::with_burst(limits.bytes_per_second, limits.bytes_burst(), now);
-    let mut client = Client {
-        dialect,
-        socket,
-        port,
-        desk,
-        rate,
-        bytes,
-        heard: now,
-        ping_at: now + PING_INTERVAL,
-        is_probed: false,
-        is_gone: false,
-    };
-    let code = loop {
-        match client.drain().await {
-            Ok(None) => {}
-            Ok(Some(code)) => break Some(code),
-            Err(_) => break None,
-        }
-        if client.step().await.is_err() {
-            break None;
-        }
-    };
-    let Client { socket, port, is_gone, .. } = client;
-    if is_gone {
-        port.send(0, Command::Leave).await;
-    }
-    let place = port.close().await;
-    if let Some(code) = code {
-        close(socket, code).await;
-    }
-    // After a leave nothing waits.
-    if code != Some(LEFT) && !waits.is_zero() {
-        place.wait(waits);
-    }
 }
 
 /// One connection of a text dialect.
@@ -179,6 +130,61 @@ struct Client<D> {
 struct Over;
 
 impl<D: Dialect> Client<D> {
+    fn new(now: Mono, dialect: D, socket: Socket, port: Port, desk: Desk) -> Self {
+        let limits = port.hub().limits();
+        let rate = Rate::new(limits.messages_per_second, now);
+        let bytes = Rate::with_burst(limits.bytes_per_second, limits.bytes_burst(), now);
+        Self {
+            dialect,
+            socket,
+            port,
+            desk,
+            rate,
+            bytes,
+            heard: now,
+            ping_at: now + PING_INTERVAL,
+            is_probed: false,
+            is_gone: false,
+        }
+    }
+
+    /// Carries the connection until it ends or is cut; `waits`: how long its session may come back.
+    async fn serve(self, waits: Duration) {
+        let cut = self.port.cut();
+        tokio::select! {
+            () = self.run(waits) => {}
+            () = cut => {}
+        }
+    }
+
+    async fn run(mut self, waits: Duration) {
+        let code = self.carry().await;
+        let Self { socket, port, is_gone, .. } = self;
+        if is_gone {
+            port.send(0, Command::Leave).await;
+        }
+        let place = port.close().await;
+        if let Some(code) = code {
+            close(socket, code).await;
+        }
+        // After a leave nothing waits.
+        if code != Some(LEFT) && !waits.is_zero() {
+            place.wait(waits);
+        }
+    }
+
+    /// The code to close with; `None` when there is nobody to tell.
+    async fn carry(&mut self) -> Option<u16> {
+        loop {
+            match self.drain().await {
+                Ok(None) => {}
+                Ok(code) => return code,
+                Err(Over) => return None,
+            }
+            self.step().await.ok()?;
+        }
+    }
+
     /// Does what the dialect wants. The close code, when it wants to close.
     async fn drain(&mut self) -> Result<Option<u16>, Over> {
         let mut has_written = false;
@@ -284,24 +290,29 @@ impl<D: Dialect> Client<D> {
 
 /// Closes with `code`, and reads on for a moment: unread bytes would turn the close into a reset, and the client would
 /// not learn why.
-pub(super) async fn close(mut socket: Socket, code: u16) {
+///
+/// Boxed: a connection's task would hold the place for it, buffer and all, as long as it lives.
+pub(super) fn close(mut socket: Socket, code: u16) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
-    let _ = timeout(LINGER, async {
-        if socket.close(Some(frame)).await.is_err() {
-            return;
-        }
-        let stream = socket.get_mut();
-        let mut buffer = [0; 2048];
-        let mut left = LINGER_BYTES;
-        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-            left = left.saturating_sub(read);
-            // A client's close frame is its last, and shorter than anything else.
-            if left == 0 || is_close_frame(&buffer[..read]) {
-                break;
-            }
-        }
+    Box::pin(async move {
+        let _ = timeout(LINGER, say_and_listen(&mut socket, frame)).await;
     })
-    .await;
+}
+
+async fn say_and_listen(socket: &mut Socket, frame: CloseFrame) {
+    if socket.close(Some(frame)).await.is_err() {
+        return;
+    }
+    let stream = socket.get_mut();
+    let mut buffer = [0; 2048];
+    let mut left = LINGER_BYTES;
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        left = left.saturating_sub(read);
+        // A client's close frame is its last, and shorter than anything else.
+        if left == 0 || is_close_frame(&buffer[..read]) {
+            break;
+        }
+    }
 }
 
 /// A masked close frame (RFC 6455 section 5.5.1) at the beginning of what was read.
@@ -310,7 +321,7 @@ fn is_close_frame(bytes: &[u8]) -> bool {
 }
 
 /// Checks the handshake (RFC 6455 section 4.2.1) and gives the answer to the client's key.
-fn accept_key(request: &Request<Body>) -> Result<String, Box<Response<Body>>> {
+pub(super) fn accept_key(request: &Request<Body>) -> Result<String, Box<Response<Body>>> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, header::CONNECTION, "upgrade") {
         return Err(Box::new(refuse(StatusCode::BAD_REQUEST, "this is no WebSocket handshake")));
@@ -333,7 +344,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
     tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
 }
 
-fn switching(accept: &str) -> Response<Body> {
+pub(super) fn switching(accept: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

@@ -13,6 +13,10 @@ const JOIN_WITHIN = 10_000;
  */
 export async function memberLink(name, room = null) {
   const token = tokenFor(name);
+  if (room?.role === "host" || tokenRole(token) === "host") {
+    const invite = room ? await room.invite({ role: "member" }) : await inviteFromOutside(name, token);
+    return linkTo(name, invite.token);
+  }
   return linkTo(name, token);
 }
 

@@ -101,6 +101,12 @@ async function inCall(page, shot) {
   await page.click("#open-settings");
   await page.locator("#details dd").first().waitFor();
   await shot("settings");
+  await page.locator("#lock").check();
+  await page.locator("#locked").waitFor();
+  await page.click("#close-settings");
+  await shot("locked");
+  await page.click("#open-settings");
+  await page.locator("#lock").uncheck();
   await page.locator("#settings [data-relay]").check();
   await page.click("#close-settings");
   await page.locator("#badge[data-route=relay]").waitFor();
@@ -122,6 +128,10 @@ async function inCall(page, shot) {
     await picturesArriveOnBoth(page, one);
     await shot(`with-${guests.length}`);
   }
+  await page.locator(".tile .kick").first().click();
+  await page.locator("#confirm[open]").waitFor();
+  await shot("remove");
+  await page.click("#confirm [value='']");
   for (const guest of guests.splice(1)) await guest.close();
   await page.locator("#tiles[data-count='1']").waitFor();
   await server.halt();
@@ -146,6 +156,10 @@ async function instead(page, shot) {
   await join(page, server.link(room));
   await page.locator("#refused").waitFor();
   await shot("full");
+  for (const guest of guests.splice(1)) await guest.close();
+  await page.click("#retry");
+  await says(page, "connected");
+  await removeOrClose(guests[0], page, shot);
   for (const guest of guests) await guest.close();
   await page.context().clearPermissions();
   const bare = await startBrowser({ ca: server.ca, devices: false, viewport: page.viewportSize() });
@@ -157,4 +171,23 @@ async function instead(page, shot) {
   } finally {
     await bare.close();
   }
+}
+
+/** What somebody sees whom a host removed, whose room a host ended, and who finds it locked. */
+async function removeOrClose(host, page, shot) {
+  const openRoom = async () => {
+    await page.goto("about:blank");
+    await join(page, server.link(await host.evaluate(() => location.pathname.split("/").pop())));
+  };
+  await host.locator(".tile .kick").first().click();
+  await host.click("#confirm-yes");
+  await page.locator("#refused[data-code=kicked]").waitFor();
+  await shot("removed");
+  await openRoom();
+  await says(page, "connected");
+  await host.click("#open-settings");
+  await host.click("#close-room");
+  await host.click("#confirm-yes");
+  await page.locator("#refused[data-code=room-closed]").waitFor();
+  await shot("closed");
 }

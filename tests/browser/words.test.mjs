@@ -51,7 +51,7 @@ test("French by the browser's language, English by choice, and remembered", asyn
   });
 });
 
-test("home: the token leaves the address bar, stays in the tab, and goes into the links", async () => {
+test("home: the token leaves the address bar, stays in the tab, and a link copied here carries an invite of a member", async () => {
   const page = await browser.page();
   await page.goto(`${server.origin}/#t=${server.ready.invite}`);
   await page.locator("#room").waitFor();
@@ -66,10 +66,30 @@ test("home: the token leaves the address bar, stays in the tab, and goes into th
   await browser.context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: server.origin });
   await page.click("#waiting [data-copy]");
   await page.locator(".toast", { hasText: "Link copied" }).waitFor();
-  const copied = await page.evaluate(() => navigator.clipboard.readText());
-  assert.equal(copied, `${server.origin}/call/${room}#t=${server.ready.invite}`);
+  await isMemberLink(await page.evaluate(() => navigator.clipboard.readText()), room);
+  await page.click("#hang-up");
+
+  await page.goto(server.origin);
+  const next = newRoom();
+  await page.fill("#room", next);
+  await page.click("#copy");
+  await page.locator("#copied", { hasText: "Link copied" }).waitFor({ state: "attached" });
+  await isMemberLink(await page.evaluate(() => navigator.clipboard.readText()), next);
   await page.close();
 });
+
+/** An invite of a member for this one room, not the host's own token; and it opens the room. */
+async function isMemberLink(link, room) {
+  const [address, token] = link.split("#t=");
+  assert.equal(address, `${server.origin}/call/${room}`);
+  const claims = JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
+  assert.deepEqual([claims.room, claims.role], [room, "member"]);
+  const guest = await browser.page();
+  await join(guest, link);
+  await guest.waitForFunction(() => ["alone", "connected"].includes(document.querySelector("#status").dataset.text?.slice(6)));
+  await guest.click("#hang-up");
+  await guest.close();
+}
 
 test("home: a name made of what was typed, and a word on what is none", async () => {
   const page = await browser.page();

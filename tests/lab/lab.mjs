@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 
 import { callState, startBrowser } from './browser.mjs';
 import { KINDS, SERVER, connectRouted, createPublicSegment, createSide, removeSides } from './network.mjs';
-import { joinCall } from './page.mjs';
+import { PAGES, openPages, publishPages } from './page.mjs';
 import { startServer, UDP, UDP6 } from './server.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -28,14 +28,15 @@ let server;
 try {
   createPublicSegment();
   server = await startServer(binary, directory);
-  for (const [index, pair] of pairs.entries()) {
+  publishPages(join(directory, 'pages'), server.ready.invite);
+  for (const [index, call] of pairs.entries()) {
     const started = performance.now();
     try {
-      const outcome = await callAcross(pair, index);
-      console.log(`ok    ${pair.join('/')}: ${outcome} (${seconds(started)} s)`);
+      const outcome = await callAcross(call, index);
+      console.log(`ok    ${call.name}: ${outcome} (${seconds(started)} s)`);
     } catch (error) {
       failed += 1;
-      console.log(`FAIL  ${pair.join('/')} (${seconds(started)} s): ${error.stack ?? error}`);
+      console.log(`FAIL  ${call.name} (${seconds(started)} s): ${error.stack ?? error}`);
     }
   }
 } finally {
@@ -51,32 +52,38 @@ function parseArguments(words) {
   while (words.length > 0) {
     const word = words.shift();
     if (word === '--binary') file = words.shift();
-    else chosen.push(word.split('/'));
+    else chosen.push(parseCall(word));
   }
-  if (chosen.length === 0) chosen.push(['symmetric', 'symmetric']);
-  for (const pair of chosen) {
-    if (pair.length !== 2 || !pair.every((kind) => Object.hasOwn(KINDS, kind))) {
-      throw new Error(`${pair.join('/')} is not CALLER/CALLEE of ${Object.keys(KINDS).join(', ')}`);
-    }
-  }
+  if (chosen.length === 0) chosen.push(parseCall('symmetric/symmetric'));
   return { binary: resolve(file), pairs: chosen };
 }
 
+/** `CALLER/CALLEE`, or `PAGE:CALLER/CALLEE`. */
+function parseCall(word) {
+  const [pair, page = 'call'] = word.split(':').reverse();
+  const kinds = pair.split('/');
+  if (kinds.length !== 2 || !kinds.every((kind) => Object.hasOwn(KINDS, kind))) {
+    throw new Error(`${pair} is not CALLER/CALLEE of ${Object.keys(KINDS).join(', ')}`);
+  }
+  if (!PAGES.includes(page)) throw new Error(`${page} is not one of ${PAGES.join(', ')}`);
+  return { name: word, page, kinds };
+}
+
 /** One call between two clients behind routers of the given kinds. Returns what to print of it. */
-async function callAcross([caller, callee], index) {
+async function callAcross({ page: kind, kinds: [caller, callee] }, index) {
   const sides = [];
   const browsers = [];
   const logged = server.log.length;
   try {
-    for (const [ns, kind] of [['a', caller], ['b', callee]]) sides.push(createSide(ns, kind));
+    for (const [ns, router] of [['a', caller], ['b', callee]]) sides.push(createSide(ns, router));
     connectRouted(sides);
     const probed = await Promise.all(sides.map(assertKind));
     for (const { ns } of sides) browsers.push(await startBrowser(ns, join(directory, `call-${index}`), server.ready.ca));
-    for (const [side, { page }] of browsers.entries()) {
-      const host = sides[side].kind === 'v6only' ? `[${SERVER.v6}]` : SERVER.v4;
-      await joinCall(page, `https://${host}`, `lab-${index}`, server.ready.invite);
-    }
-    const { states: outcome, picture } = await settledCall(browsers);
+    const origins = sides.map((side) => `https://${side.kind === 'v6only' ? `[${SERVER.v6}]` : SERVER.v4}`);
+    const pages = browsers.map(({ page }) => page);
+    await openPages(kind, pages, origins, `lab-${index}`, server.ready.invite);
+    // A streamer sees nobody.
+    const { states: outcome, picture } = await settledCall(browsers, kind === 'live' ? [false, true] : [true, true]);
     assertRoutes(sides, outcome);
     const route = ({ local, remote }) => `${local.type}/${local.protocol}>${remote.type}`;
     const frames = outcome.map((state) => state.frames).join(' and ');
@@ -128,12 +135,12 @@ function mappingOf(mapped) {
 }
 
 /**
- * Waits until video was decoded on both sides, and then still more of it. Returns both sides' state, and how long after
- * the second side joined both had a picture (to POLL_MS).
+ * Waits until video was decoded on the sides that see something, and then still more of it. Returns both sides' state, and
+ * how long after the second side joined all had a picture (to POLL_MS).
  */
-async function settledCall(browsers) {
+async function settledCall(browsers, seeing) {
   const started = performance.now();
-  const goal = browsers.map(() => null);
+  const goal = seeing.map((sees) => (sees ? null : 0));
   let picture = null;
   for (;;) {
     const states = await Promise.all(browsers.map(({ page }) => callState(page)));
@@ -143,7 +150,7 @@ async function settledCall(browsers) {
     if (picture === null && !goal.includes(null)) picture = Math.round(performance.now() - started);
     const settled = states.every((state, side) => state.local && goal[side] !== null && state.frames >= goal[side]);
     if (settled) return { states, picture };
-    if (performance.now() > started + CALL_DEADLINE_MS) throw new Error(`no video on both sides in time: ${JSON.stringify(states)}`);
+    if (performance.now() > started + CALL_DEADLINE_MS) throw new Error(`no video in time: ${JSON.stringify(states)}`);
     await delay(POLL_MS);
   }
 }

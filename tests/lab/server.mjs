@@ -1,6 +1,7 @@
 // Our server in the namespace `srv`, on the public segment.
 
 import { spawn } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
@@ -12,10 +13,12 @@ const START_DEADLINE_MS = 20_000;
 export const UDP = [`${SERVER.v4}:3478`, `${SERVER.v4second}:3478`, `${SERVER.v4}:3479`];
 export const UDP6 = [`[${SERVER.v6}]:3478`, `[${SERVER.v6}]:3479`];
 
-/** Starts `binary serve` and waits until it says that it is ready. */
+/** Starts `binary serve` and waits until it says that it is ready. Files in `pages` of the directory are served, too. */
 export async function startServer(binary, directory) {
   const flags = { udp: [...UDP, ...UDP6], tcp: [], 'public-ip': [SERVER.v4, SERVER.v6], 'allow-peer': PREFIXES };
   for (const host of [SERVER.v4, `[${SERVER.v6}]`]) flags.tcp.push(`${host}:443`, `${host}:3478`);
+  flags['static-dir'] = [join(directory, 'pages')];
+  mkdirSync(join(directory, 'pages'));
   const listed = Object.entries(flags).flatMap(([flag, values]) => values.flatMap((value) => [`--${flag}`, value]));
   const serve = ['serve', '--log-format', 'json', '--state-dir', join(directory, 'state'), '--turns', 'always'];
   const child = spawn('ip', ['netns', 'exec', 'srv', binary, ...serve, ...listed], {

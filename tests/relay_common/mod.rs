@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use relais::config::{Cidr, StaticUser};
 use relais::credentials::turn;
+use relais::relay::tcp::{BindError, ConnectError, ConnectionId};
 use relais::relay::{
-    Event, FiveTuple, Limits, OpenError, OpenRelay, Output, Relay, RelayId, Settings, Shared, ToClient, ToPeer,
-    Transport,
+    Event, FiveTuple, Limits, OpenError, OpenRelay, Output, Relay, RelayId, Settings, Shared, TcpOutput, ToClient,
+    ToPeer, Transport,
 };
 use relais::time::{Mono, Now};
 use stun::attributes::{self, AttrType};
@@ -29,6 +30,9 @@ pub const REFRESH: Method = stun::message::METHOD_REFRESH;
 pub const SEND: Method = stun::message::METHOD_SEND;
 pub const CREATE_PERMISSION: Method = stun::message::METHOD_CREATE_PERMISSION;
 pub const CHANNEL_BIND: Method = stun::message::METHOD_CHANNEL_BIND;
+pub const CONNECT: Method = stun::message::METHOD_CONNECT;
+pub const CONNECTION_BIND: Method = stun::message::METHOD_CONNECTION_BIND;
+pub const CONNECTION_ATTEMPT: Method = stun::message::METHOD_CONNECTION_ATTEMPT;
 
 pub const SECRET: &[u8] = b"north";
 pub const REALM: &str = "relais";
@@ -62,6 +66,7 @@ pub fn settings() -> Settings {
         deny_peers: Vec::new(),
         permissions: 16,
         channels: 8,
+        tcp_connections: 4,
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
@@ -159,6 +164,10 @@ impl Ask {
         self
     }
 
+    pub fn connection(self, id: u32) -> Self {
+        self.attr(0x002a, &id.to_be_bytes())
+    }
+
     pub fn data(self, payload: &[u8]) -> Self {
         self.attr(0x0013, payload)
     }
@@ -228,6 +237,11 @@ impl Reply {
         self.address(0x0016).expect("XOR-RELAYED-ADDRESS")
     }
 
+    /// CONNECTION-ID.
+    pub fn connection(&self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.get(0x002a)?.try_into().unwrap()))
+    }
+
     pub fn lifetime(&self) -> Option<u32> {
         Some(u32::from_be_bytes(self.get(0x000d)?.try_into().unwrap()))
     }
@@ -264,6 +278,12 @@ pub struct World {
     pub events: Vec<Event>,
     pub closed: Vec<RelayId>,
     pub opened: Vec<RelayId>,
+    /// What was asked for about TCP connections and is not answered by the two below.
+    pub tcp: Vec<TcpOutput>,
+    /// What becomes of every Connect; `None`: the test answers.
+    pub connects: Option<Result<ConnectionId, ConnectError>>,
+    /// What becomes of every ConnectionBind; `None`: the test answers.
+    pub binds: Option<Result<(), BindError>>,
     next_port: u16,
 }
 
@@ -278,6 +298,9 @@ impl World {
             events: Vec::new(),
             closed: Vec::new(),
             opened: Vec::new(),
+            tcp: Vec::new(),
+            connects: None,
+            binds: None,
             next_port: 50_000,
         }
     }
@@ -368,6 +391,23 @@ impl World {
         self.drain();
     }
 
+    fn answer_tcp(&mut self, output: TcpOutput) {
+        match (&output, self.connects, self.binds) {
+            (TcpOutput::Connect { link, .. }, Some(outcome), _) => self.relay.peer_connected(self.now, *link, outcome),
+            (TcpOutput::Bind { .. }, _, Some(outcome)) => self.relay.connection_bound(outcome),
+            _ => self.tcp.push(output),
+        }
+    }
+
+    /// A client over TCP with a TCP allocation (RFC 6062).
+    pub fn tcp_allocated(&mut self, address: &str, subject: &str) -> (Client, RelayId) {
+        let mut client = Client::new(FiveTuple { transport: Transport::Tcp, ..tuple(address) }, subject);
+        self.challenge(&mut client);
+        let reply = self.ask(&client, Ask::request(ALLOCATE, 1).transport(6).signed(&client));
+        assert_eq!(reply.code(), None);
+        (client, *self.opened.last().unwrap())
+    }
+
     /// An address as a shell would bind it.
     pub fn bound(&mut self, open: &OpenRelay) -> SocketAddr {
         self.next_port += 2;
@@ -385,6 +425,7 @@ impl World {
                 Output::CloseRelay(relay) => self.closed.push(relay),
                 Output::Event(event) => self.events.push(event),
                 Output::OpenRelay(open) => self.asked.push(open),
+                Output::Tcp(output) => self.answer_tcp(output),
             }
         }
         if self.shell == Shell::Waits {

@@ -61,9 +61,9 @@ pub fn allocation() -> Vec<Row> {
         ),
         row(
             "8656 7.2.3",
-            "REQUESTED-TRANSPORT TCP",
+            "REQUESTED-TRANSPORT SCTP",
             Challenged,
-            |c| request(ALLOCATE).transport(6).signed(c),
+            |c| request(ALLOCATE).transport(132).signed(c),
             Error(442),
         ),
         row(

@@ -1,6 +1,6 @@
 //! RFC 8489: messages, Binding, the long-term credential mechanism.
 
-use stun::message::{CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_SUCCESS_RESPONSE, METHOD_CONNECT, METHOD_DATA};
+use stun::message::{CLASS_ERROR_RESPONSE, CLASS_INDICATION, CLASS_SUCCESS_RESPONSE, METHOD_DATA};
 
 use super::relay_common::*;
 use super::{Expected::*, Row, Stage::*, alice, allocate, expired, of_south, request, row, subject};
@@ -57,7 +57,7 @@ pub fn binding() -> Vec<Row> {
             |_| Ask::new(METHOD_DATA, CLASS_INDICATION, 1).peer(PEER).data(b"x"),
             Silence,
         ),
-        row("8489 6.3", "a method we do not serve", Challenged, |_| request(METHOD_CONNECT), Silence),
+        row("8489 6.3", "a method we do not serve", Challenged, |_| request(SEND), Silence),
         row("8489 6.3.3", "success response", Challenged, |_| Ask::new(BINDING, CLASS_SUCCESS_RESPONSE, 1), Silence),
         row("8489 6.3.4", "error response", Challenged, |_| Ask::new(ALLOCATE, CLASS_ERROR_RESPONSE, 1), Silence),
     ]

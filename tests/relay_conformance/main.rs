@@ -7,6 +7,7 @@ mod discovery;
 mod peers;
 #[path = "../relay_common/mod.rs"]
 mod relay_common;
+mod tcp;
 
 use relais::relay::Settings;
 use relay_common::*;
@@ -29,6 +30,18 @@ enum Stage {
     ChallengedV6,
     /// An Allocate (id 1) whose relay socket the shell has yet to grant.
     Pending,
+    /// Over TCP, no allocation yet.
+    ChallengedTcp,
+    /// Over TCP, a TCP allocation.
+    Tcp,
+    /// And a permission for PEER's IP.
+    TcpPermitted,
+    /// And a Connect to PEER that waits for the shell.
+    Connecting,
+    /// And the peer connected.
+    Connected,
+    /// And the client's side bound.
+    Joined,
 }
 use Stage::*;
 
@@ -123,6 +136,9 @@ fn check_form(name: &str, client: &Client, reply: &Reply) {
 
 fn prepare(world: &mut World, stage: Stage) -> Client {
     let address = if stage == ChallengedV6 { "[2606:4700::7]:4000" } else { "198.51.100.7:4000" };
+    if matches!(stage, ChallengedTcp | Tcp | TcpPermitted | Connecting | Connected | Joined) {
+        return tcp::prepare(world, stage);
+    }
     let client = world.client(address, "p.1");
     let allocate = Ask::request(ALLOCATE, 1).transport(17);
     match stage {
@@ -143,6 +159,7 @@ fn prepare(world: &mut World, stage: Stage) -> Client {
                 assert_eq!(world.bind(&client, 0x4000, PEER), None);
             }
         }
+        ChallengedTcp | Tcp | TcpPermitted | Connecting | Connected | Joined => unreachable!("prepared above"),
     }
     client
 }
@@ -188,6 +205,9 @@ fn every_row_of_the_table() {
         peers::channels(),
         peers::indications(),
         discovery::discovery(),
+        tcp::allocations(),
+        tcp::connects(),
+        tcp::connection_binds(),
     ];
     let rows: Vec<Row> = tables.into_iter().flatten().collect();
     let mut seen = std::collections::HashSet::new();
@@ -195,7 +215,7 @@ fn every_row_of_the_table() {
         assert!(seen.insert((row.section, row.input, row.stage as u8)), "{} | {} twice", row.section, row.input);
         row.run();
     }
-    let codes = [400, 401, 403, 420, 437, 438, 440, 441, 442, 443, 486, 508];
+    let codes = [400, 401, 403, 420, 437, 438, 440, 441, 442, 443, 446, 447, 486, 508];
     for code in codes {
         assert!(rows.iter().any(|row| row.expected == Error(code)), "no row expects {code}");
     }

@@ -70,7 +70,7 @@ impl Wish {
     }
 
     pub fn token(self, id: &str) -> Self {
-        Self { pass: Pass { token: Some(id.into()), expires: Some(1_000_000) }, ..self }
+        Self { pass: Pass { token: Some(id.into()), expires: Some(1_000_000), one_room: true }, ..self }
     }
 
     /// Access said no.
@@ -103,7 +103,11 @@ impl World {
 
     pub fn join(&mut self, link: u64, wish: Wish) -> Vec<String> {
         let secret = format!("secret of {}", wish.peer);
-        let session = wish.has_session.then(|| SessionRequest { secret: secret.as_str().into(), resume: wish.resume });
+        let session = wish.has_session.then(|| SessionRequest {
+            secret: secret.as_str().into(),
+            resume: wish.resume,
+            unaware: false,
+        });
         let join = Join {
             room: wish.room,
             peer: peer(&wish.peer),

@@ -32,6 +32,7 @@ fn parts(limits: &Limits, revoked: Arc<Revocations>) -> (Arc<Grants>, Arc<relay:
         deny_peers: Vec::new(),
         permissions: 1,
         channels: 1,
+        tcp_connections: 4,
         legacy_channels: false,
         strict_family: false,
         strict_expiry: false,
@@ -46,6 +47,7 @@ fn parts(limits: &Limits, revoked: Arc<Revocations>) -> (Arc<Grants>, Arc<relay:
 fn asked(subject: &str, family: Family) -> OpenRelay {
     let address: SocketAddr = "127.0.0.1:3478".parse().unwrap();
     OpenRelay {
+        tcp: false,
         relay: RelayId { slot: 0, generation: 0, family },
         tuple: FiveTuple { client: address, server: address, transport: Transport::Udp },
         family,

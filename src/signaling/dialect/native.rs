@@ -126,7 +126,7 @@ impl Native {
             alias: None,
             pass: permit.pass,
             refused,
-            session: Some(SessionRequest { secret: Secret::random(services), resume }),
+            session: Some(SessionRequest { secret: Secret::random(services), resume, unaware: false }),
         };
         self.state = State::Joining { room: room.to_owned() };
         self.command(Command::Join(Box::new(join)));
@@ -185,7 +185,7 @@ impl Native {
             Event::PeerBack(peer) => self.say(seq, &ServerMessage::PeerBack { peer: &peer }),
             Event::PeerLeft { peer, reason } => self.say(seq, &ServerMessage::PeerLeft { peer: &peer, reason }),
             Event::Message { from, kind, body } => {
-                self.say(seq, &ServerMessage::carried(&from, kind, body.as_deref()));
+                self.say(seq, &ServerMessage::carried(&from, kind, body.as_ref()));
             }
             Event::Lock { locked, by } => self.say(seq, &ServerMessage::Lock { locked, by: &by }),
             Event::Viewers(count) => self.say(seq, &ServerMessage::Viewers { count }),

@@ -50,7 +50,11 @@ impl Hub {
 
     /// Lets a peer in, or says why not. `has_place`: it takes the place of a peer that just left for it.
     pub(super) fn try_enter(&mut self, link: LinkId, join: Join, has_place: bool) {
-        match self.admit(&join, has_place) {
+        let admitted = match self.admit(&join, has_place) {
+            Err(Refusal::No(Fault::RoomFull)) if self.make_room(&join.room) => self.admit(&join, has_place),
+            other => other,
+        };
+        match admitted {
             Ok(()) => self.enter(link, join),
             Err(Refusal::No(fault)) => self.shut_out(link, fault),
             Err(Refusal::Held { holder, fault }) => self.challenge(&holder, link, join, fault),
@@ -102,7 +106,7 @@ impl Hub {
         TakenUp::Goes
     }
 
-    fn attach_again(&mut self, link: LinkId, id: &PeerId, seq: u64) {
+    pub(super) fn attach_again(&mut self, link: LinkId, id: &PeerId, seq: u64) {
         self.links.insert(link, id.clone());
         let Some(peer) = self.peers.get_mut(id) else { return };
         peer.link = Some(link);
@@ -112,7 +116,10 @@ impl Hub {
         self.kept -= before - peer.session.as_ref().map_or(0, Session::bytes);
         let expires = peer.expires.take();
         let joined = self.joined(id, true);
-        let first = joined.map(|joined| Delivery { seq, event: Event::Joined(Box::new(joined)) });
+        let first = joined.map(|joined| {
+            let joined = Joined { missed: missed.len(), ..joined };
+            Delivery { seq, event: Event::Joined(Box::new(joined)) }
+        });
         for delivery in first.into_iter().chain(missed) {
             self.outputs.push_back(Output::Deliver { link, delivery });
         }
@@ -155,7 +162,7 @@ impl Hub {
     fn enter(&mut self, link: LinkId, join: Join) {
         let id = join.peer;
         self.next_order += 1;
-        let session = join.session.map(|request| Session::new(request.secret, 1));
+        let session = join.session.map(|request| Session::new(request.secret, request.unaware, 1));
         if let Some(session) = &session {
             self.sessions.insert(session.secret.clone(), id.clone());
         }
@@ -195,14 +202,16 @@ impl Hub {
         self.count_viewers(&room, Some(&id));
     }
 
-    fn joined(&self, id: &PeerId, resumed: bool) -> Option<Joined> {
+    pub(super) fn joined(&self, id: &PeerId, resumed: bool) -> Option<Joined> {
         let me = self.peers.get(id)?;
         let room = self.rooms.get(&me.room)?;
         let peers = self.seen_from(id).iter().filter_map(|other| Some(self.peers.get(other)?.seen_by(me))).collect();
         Some(Joined {
+            room: me.room.clone(),
             peer: id.clone(),
             session: me.session.as_ref().map(|session| session.secret.clone()),
             resumed,
+            missed: 0,
             role: me.role,
             name: me.name.clone(),
             limit: match me.room {

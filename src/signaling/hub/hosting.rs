@@ -61,6 +61,7 @@ impl Hub {
     fn kick(&mut self, id: &PeerId, by: Option<&PeerId>) {
         let Some(peer) = self.peers.get(id) else { return };
         let own = by.and_then(|by| self.peers.get(by)).and_then(|by| by.pass.token.clone());
+        let opens_no_other = peer.pass.one_room;
         let token = peer.pass.token.clone().filter(|token| Some(token) != own.as_ref());
         let bar = token.clone().map(Bar::Token).or_else(|| peer.instance.clone().map(Bar::Page));
         if let (Some(bar), Some(room)) = (bar, self.rooms.get_mut(&peer.room)) {
@@ -72,7 +73,7 @@ impl Hub {
         let is_shared = |token: &Arc<str>| {
             self.peers.values().any(|other| other.id != *id && other.pass.token.as_ref() == Some(token))
         };
-        let spent = token.filter(|token| !is_shared(token));
+        let spent = token.filter(|token| opens_no_other && !is_shared(token));
         self.remove_with_token(id, LeaveReason::Kicked, spent);
     }
 

@@ -9,16 +9,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// Fails a write that has waited for `patience` without the client taking a byte.
-pub(super) struct Impatient<S> {
+pub(super) struct Impatient<S, K> {
     stream: S,
     patience: Duration,
     /// Set while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    _keeps: K,
 }
 
-impl<S: AsyncWrite + Unpin> Impatient<S> {
-    pub(super) fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+impl<S: AsyncWrite + Unpin, K> Impatient<S, K> {
+    /// `keeps` is dropped with the stream, wherever that goes.
+    pub(super) fn new(stream: S, patience: Duration, keeps: K) -> Self {
+        Self { stream, patience, waiting: None, _keeps: keeps }
     }
 
     fn write<T>(
@@ -36,13 +38,13 @@ impl<S: AsyncWrite + Unpin> Impatient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for Impatient<S, K> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, out)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for Impatient<S, K> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.write(cx, |stream, cx| stream.poll_write(cx, bytes))
     }
@@ -76,7 +78,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_a_client_that_takes_nothing_is_given_up() {
         let (mut far, near) = tokio::io::duplex(16);
-        let mut stream = Impatient::new(near, Duration::from_secs(30));
+        let mut stream = Impatient::new(near, Duration::from_secs(30), ());
         let reader = tokio::spawn(async move {
             for _ in 0..4 {
                 tokio::time::sleep(Duration::from_secs(29)).await;

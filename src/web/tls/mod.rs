@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use rustls::ServerConfig;
+use rustls::server::NoServerSessionStorage;
 
 pub use identity::{Identity, provider};
 
@@ -85,6 +86,10 @@ fn server_config(identity: Arc<Identity>) -> Result<Arc<ServerConfig>> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(identity);
+    // Sessions are resumed by tickets that the client keeps: a table here would be too small for everybody who comes
+    // back after a cut, and costs memory.
+    server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    server.session_storage = Arc::new(NoServerSessionStorage {});
     server.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(server))
 }

@@ -71,7 +71,7 @@ export default {
   "locked": "Verrouillé",
   "host.lock": "Verrouiller le salon",
   "host.lock-explain": "Plus personne n’entre ; ceux qui sont là restent.",
-  "host.close": "Terminer l’appel pour tout le monde",
+  "host.close": "Terminer l’appel pour tous",
   "confirm.kick": "Exclure {name} de l’appel ? L’invitation utilisée n’ouvrira plus ce salon.",
   "confirm.kick-guest": "Exclure cette personne de l’appel ? L’invitation utilisée n’ouvrira plus ce salon.",
   "confirm.kick-yes": "Exclure",

@@ -47,6 +47,11 @@ class Server {
     return this.#log.slice(-12).join("\n");
   }
 
+  /** Every line of the log so far that is JSON. */
+  get entries() {
+    return this.#log.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+  }
+
   get ca() {
     return join(this.#directory, "state", "ca.pem");
   }

@@ -59,7 +59,7 @@ impl Bench {
                     self.held.retain(|(held, _)| *held != id);
                     assert_eq!(self.held.len() + 1, before, "it was held, and once");
                 }
-                Output::Event(_) => {}
+                Output::Tcp(_) | Output::Event(_) => {}
             }
         }
     }

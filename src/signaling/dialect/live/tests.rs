@@ -57,9 +57,11 @@ fn view(peer: &str, alias: Option<&str>) -> PeerView {
 
 fn joined(peers: Vec<PeerView>) -> Event {
     Event::Joined(Box::new(Joined {
+        room: RoomKey::Call("r".into()),
         peer: "me".into(),
         session: None,
         resumed: false,
+        missed: 0,
         role: Role::Streamer,
         name: None,
         limit: 10,

@@ -66,9 +66,11 @@ fn joined() -> Event {
         alias: None,
     };
     Event::Joined(Box::new(Joined {
+        room: RoomKey::Call("r".into()),
         peer: "me".into(),
         session: Some("secret".into()),
         resumed: false,
+        missed: 0,
         role: Role::Member,
         name: None,
         limit: 2,

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::{Invitation, present};
-use crate::signaling::{Fault, Invite, Joined, Kind, LeaveReason, PeerId, PeerView, Role};
+use crate::signaling::{Body, Fault, Invite, Joined, Kind, LeaveReason, PeerId, PeerView, Role};
 
 /// Any message of a client: the fields of all types, since a flat shape lets bodies be borrowed as they stand.
 #[derive(Deserialize)]
@@ -79,14 +81,20 @@ pub(super) enum ServerMessage<'a> {
     Offer {
         from: &'a PeerId,
         description: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<String>,
     },
     Answer {
         from: &'a PeerId,
         description: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<String>,
     },
     Candidate {
         from: &'a PeerId,
         candidate: Option<&'a RawValue>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<String>,
     },
     Bye {
         from: &'a PeerId,
@@ -153,11 +161,13 @@ impl<'a> ServerMessage<'a> {
         }
     }
 
-    pub(super) fn carried(from: &'a PeerId, kind: Kind, body: Option<&'a RawValue>) -> Self {
+    pub(super) fn carried(from: &'a PeerId, kind: Kind, body: Option<&'a Body>) -> Self {
+        let attachments = body.map(attachments).unwrap_or_default();
+        let body = body.map(|body| &**body);
         match kind {
-            Kind::Offer => Self::Offer { from, description: body },
-            Kind::Answer => Self::Answer { from, description: body },
-            Kind::Candidate => Self::Candidate { from, candidate: body },
+            Kind::Offer => Self::Offer { from, description: body, attachments },
+            Kind::Answer => Self::Answer { from, description: body, attachments },
+            Kind::Candidate => Self::Candidate { from, candidate: body, attachments },
             Kind::Bye => Self::Bye { from },
         }
     }
@@ -176,6 +186,11 @@ impl<'a> ServerMessage<'a> {
     pub(super) fn error(fault: Fault, fatal: bool) -> Self {
         Self::Error { code: fault.code(), message: fault.to_string(), fatal }
     }
+}
+
+/// The binary parts that a Socket.IO page sent along, as base64.
+fn attachments(body: &Body) -> Vec<String> {
+    body.attachments().iter().map(|bytes| STANDARD.encode(bytes)).collect()
 }
 
 #[derive(Serialize)]

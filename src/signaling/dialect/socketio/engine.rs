@@ -1,27 +1,14 @@
 //! Engine.IO 4: a stream of messages over long polling or WebSocket, with heartbeats and the way from one to the other.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::limits::{MAX_BUFFERED_PACKETS, MAX_BUFFERED_PAYLOADS};
 use super::packet::EnginePacket;
+use super::{Terms, Timing};
+use crate::signaling::{Fault, Rate};
 use crate::time::Mono;
-
-/// The server pings this often.
-pub const PING_INTERVAL: Duration = Duration::from_secs(25);
-
-/// A ping is answered within this time.
-pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A WebSocket that was opened for an upgrade must finish it within this time.
-const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Packets that wait for a client's next poll.
-const MAX_BUFFERED_PACKETS: usize = 512;
-
-/// Bytes that wait for a client's next poll, in payloads of the greatest size.
-const MAX_BUFFERED_PAYLOADS: usize = 4;
 
 /// How the client is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +51,8 @@ pub enum Signal {
     DropProbe,
     /// A message arrived.
     Message(Message),
+    /// The client broke a rule. Nothing more is read from it, and [`Engine::close`] is due.
+    Broken(Fault),
     /// The session is over: close what is open. The last signal.
     Close,
 }
@@ -81,7 +70,11 @@ pub struct Engine {
     buffer: VecDeque<EnginePacket>,
     buffered: usize,
     max_payload: usize,
+    timing: Timing,
+    rate: Rate,
+    bytes: Rate,
     heartbeat: Heartbeat,
+    broken: bool,
     closed: bool,
     signals: VecDeque<Signal>,
 }
@@ -93,13 +86,14 @@ enum Heartbeat {
 }
 
 impl Engine {
-    /// Opens a session; its first packet tells the client `sid` and the terms. `max_payload` in bytes.
-    pub fn new(now: Mono, sid: &str, transport: Transport, max_payload: usize) -> Self {
+    /// Opens a session; its first packet tells the client `sid` and the terms.
+    pub fn new(now: Mono, sid: &str, transport: Transport, terms: &Terms) -> Self {
+        let (timing, max_payload) = (terms.timing, terms.max_payload);
         let upgrades = if transport == Transport::Polling { r#"["websocket"]"# } else { "[]" };
         let open = format!(
             r#"{{"sid":"{sid}","upgrades":{upgrades},"pingInterval":{},"pingTimeout":{},"maxPayload":{max_payload}}}"#,
-            PING_INTERVAL.as_millis(),
-            PING_TIMEOUT.as_millis(),
+            timing.ping_interval.as_millis(),
+            timing.ping_timeout.as_millis(),
         );
         let mut engine = Self {
             transport,
@@ -109,7 +103,11 @@ impl Engine {
             buffer: VecDeque::new(),
             buffered: 0,
             max_payload,
-            heartbeat: Heartbeat::PingAt(now + PING_INTERVAL),
+            timing,
+            rate: Rate::new(terms.packets_per_second, now),
+            bytes: Rate::with_burst(terms.bytes_per_second, terms.bytes_burst, now),
+            heartbeat: Heartbeat::PingAt(now + timing.ping_interval),
+            broken: false,
             closed: false,
             signals: VecDeque::new(),
         };
@@ -119,6 +117,11 @@ impl Engine {
 
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Bytes that wait for a poll.
+    pub fn buffered(&self) -> usize {
+        self.buffered
     }
 
     /// A GET arrived. A second one while one waits ends the session.
@@ -144,12 +147,15 @@ impl Engine {
         if self.transport != Transport::Polling || self.closed {
             return Err(BadRequest);
         }
-        let Some(packets) = EnginePacket::parse_payload(payload) else {
-            self.close();
-            return Err(BadRequest);
-        };
-        for packet in packets {
+        for record in EnginePacket::records(payload) {
+            let Some(packet) = EnginePacket::parse(record) else {
+                self.break_off(Fault::BadMessage);
+                return Err(BadRequest);
+            };
             self.handle_packet(now, packet);
+            if self.broken || self.closed {
+                break;
+            }
         }
         Ok(())
     }
@@ -160,9 +166,9 @@ impl Engine {
             return;
         }
         match frame {
-            Frame::Binary(bytes) => self.signals.push_back(Signal::Message(Message::Binary(bytes))),
+            Frame::Binary(bytes) => self.handle_packet(now, EnginePacket::Binary(bytes)),
             Frame::Text(text) => match EnginePacket::parse(&text) {
-                Some(EnginePacket::Binary(_)) | None => self.close(),
+                Some(EnginePacket::Binary(_)) | None => self.break_off(Fault::BadMessage),
                 Some(packet) => self.handle_packet(now, packet),
             },
         }
@@ -173,7 +179,7 @@ impl Engine {
         if self.closed || self.transport != Transport::Polling || self.upgrade_by.is_some() {
             return Err(BadRequest);
         }
-        self.upgrade_by = Some(now + UPGRADE_TIMEOUT);
+        self.upgrade_by = Some(now + self.timing.upgrade_timeout);
         Ok(())
     }
 
@@ -241,7 +247,7 @@ impl Engine {
         }
         match self.heartbeat {
             Heartbeat::PingAt(due) if due <= now => {
-                self.heartbeat = Heartbeat::PongBy(now + PING_TIMEOUT);
+                self.heartbeat = Heartbeat::PongBy(now + self.timing.ping_timeout);
                 self.send_packet(EnginePacket::Ping(String::new()));
             }
             Heartbeat::PongBy(due) if due <= now => self.close(),
@@ -261,14 +267,25 @@ impl Engine {
         self.signals.pop_front()
     }
 
+    /// A control frame of the WebSocket, which costs as much as a packet.
+    pub fn handle_control(&mut self, now: Mono) {
+        if !self.broken && !self.closed && !self.rate.take(now) {
+            self.break_off(Fault::TooFast);
+        }
+    }
+
     fn handle_packet(&mut self, now: Mono, packet: EnginePacket) {
-        if self.closed {
+        self.handle_control(now);
+        if !self.broken && !self.bytes.take_many(packet.size() as u64, now) {
+            self.break_off(Fault::TooFast);
+        }
+        if self.broken || self.closed {
             return;
         }
         match packet {
             EnginePacket::Text(text) => self.signals.push_back(Signal::Message(Message::Text(text))),
             EnginePacket::Binary(bytes) => self.signals.push_back(Signal::Message(Message::Binary(bytes))),
-            EnginePacket::Pong(_) => self.heartbeat = Heartbeat::PingAt(now + PING_INTERVAL),
+            EnginePacket::Pong(_) => self.heartbeat = Heartbeat::PingAt(now + self.timing.ping_interval),
             EnginePacket::Close => {
                 if self.polled {
                     self.buffer.push_back(EnginePacket::Noop);
@@ -278,8 +295,13 @@ impl Engine {
             }
             EnginePacket::Noop => {}
             // In version 4 only the server pings and opens.
-            EnginePacket::Ping(_) | EnginePacket::Open(_) | EnginePacket::Upgrade => self.close(),
+            EnginePacket::Ping(_) | EnginePacket::Open(_) | EnginePacket::Upgrade => self.break_off(Fault::BadMessage),
         }
+    }
+
+    fn break_off(&mut self, fault: Fault) {
+        self.broken = true;
+        self.signals.push_back(Signal::Broken(fault));
     }
 
     fn send_packet(&mut self, packet: EnginePacket) {

@@ -1,36 +1,40 @@
-//! Socket.IO 5 over Engine.IO 4, as the stock JavaScript client speaks it.
+//! Socket.IO 5 over Engine.IO 4, as the stock JavaScript client speaks it, in four layers:
 //!
-//! [`Engine`] carries messages over long polling or WebSocket and moves from the one to the other; [`Session`] reads
-//! Socket.IO packets out of them and runs the two namespaces: `/webrtc` (`rooms.rs`) and the main one (`direct.rs`).
-//! The public socket id of each is random and has nothing to do with the Engine.IO session id, which is a secret.
+//! * [`Engine`] carries messages over long polling or WebSocket and moves from the one to the other;
+//! * a [`Protocol`] reads and writes these messages: [`Sockets`] is Socket.IO with its namespaces, acknowledgements and
+//!   attachments; [`Session`] is an engine with a protocol;
+//! * an [`Application`] answers the events of the namespaces: [`Pages`] is ours, with `/webrtc` (`rooms.rs`) and the main
+//!   one (`direct.rs`).
+//!
+//! The public id of a socket is random and has nothing to do with the Engine.IO session id, which is a secret, nor with
+//! the private id that it comes back with (`recovery.rs`).
 
+mod application;
 mod direct;
 mod engine;
+pub mod limits;
 pub mod packet;
+mod pages;
+mod recovery;
 mod rooms;
 mod session;
+mod sockets;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::signaling::{Command, Fault, Kind, PeerId, Random, Secret};
+use crate::signaling::{Body, Fault, Kind, PeerId, Random, Secret};
 
+pub use super::Services;
+pub use application::{Action, Application, Arguments, Connect, Emit};
 pub use engine::{BadRequest, Engine, Frame, Message, Signal, Transport};
-pub use session::{Output, Session, Terms};
+pub use pages::Pages;
+pub use session::{Output, Protocol, Session, Step, Terms, Timing};
+pub use sockets::Sockets;
 
 /// A new Engine.IO session id. Who knows it speaks for the session, so it is as long as a secret.
 pub fn session_id<R: Random + ?Sized>(random: &R) -> String {
     Secret::random(random).as_str().to_owned()
-}
-
-/// What a namespace answers to an event.
-#[derive(Debug)]
-pub(in crate::signaling) enum Action {
-    Command(Command),
-    /// Emit this event, with its arguments as JSON texts.
-    Emit(&'static str, String),
-    /// Answer an acknowledgement with this JSON text, or nothing: the one kept under that id, else the present
-    /// event's, if it asked for one.
-    Ack(Option<u64>, Option<String>),
 }
 
 /// The error a page may listen for.
@@ -63,14 +67,16 @@ struct Argument<'a> {
     candidate: Option<&'a RawValue>,
 }
 
-impl<'a> Argument<'a> {
-    fn body(&self, kind: Kind) -> Option<&'a RawValue> {
-        match kind {
+impl Argument<'_> {
+    /// What is to be carried. All attachments of the event go with it, since its placeholders count them.
+    fn body(&self, kind: Kind, attachments: &[Bytes]) -> Option<Body> {
+        let raw = match kind {
             Kind::Offer => self.offer,
             Kind::Answer => self.answer,
             Kind::Candidate => self.candidate,
             Kind::Bye => None,
-        }
+        };
+        Some(Body::with_attachments(raw?.to_owned(), attachments.to_vec()))
     }
 }
 
@@ -89,8 +95,25 @@ struct Carried<'a> {
 }
 
 impl<'a> Carried<'a> {
-    fn new(from: &'a PeerId, kind: Kind, body: Option<&'a RawValue>, room: Option<&'a str>) -> Self {
-        let of = |wanted: Kind| if kind == wanted { body } else { None };
+    fn new(from: &'a PeerId, kind: Kind, body: Option<&'a Body>, room: Option<&'a str>) -> Self {
+        let of = |wanted: Kind| if kind == wanted { body.map(|body| &**body) } else { None };
         Self { offer: of(Kind::Offer), answer: of(Kind::Answer), candidate: of(Kind::Candidate), room, from }
     }
+}
+
+fn event(name: &'static str, values: String) -> Action {
+    Action::Emit(Emit { name: name.into(), values, ..Emit::default() })
+}
+
+fn error_event(fault: Fault) -> Action {
+    event("error", super::to_json(&WireError::from(fault)))
+}
+
+fn refusal(fault: Fault) -> Action {
+    Action::Refuse { message: fault.to_string(), data: Some(super::to_json(&WireError::from(fault))) }
+}
+
+/// Answers an acknowledgement, if one was asked for.
+fn ack(id: Option<u64>, values: String) -> Option<Action> {
+    id.map(|id| Action::Ack { id, values, attachments: Vec::new() })
 }

@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Between packets of one polling payload (Engine.IO 4).
@@ -40,9 +41,9 @@ impl EnginePacket {
         })
     }
 
-    /// All packets of a polling body. `None`: one of them is not Engine.IO.
-    pub fn parse_payload(payload: &str) -> Option<Vec<Self>> {
-        payload.split(RECORD_SEPARATOR).map(Self::parse).collect()
+    /// The packets of a polling body, still text.
+    pub fn records(payload: &str) -> impl Iterator<Item = &str> {
+        payload.split(RECORD_SEPARATOR)
     }
 
     /// A polling body of these packets.
@@ -191,11 +192,23 @@ impl Packet {
         Some((name, arguments))
     }
 
+    /// What an acknowledgement brings.
+    pub fn arguments(&self) -> Option<Vec<&RawValue>> {
+        array(self.data.as_deref()?)
+    }
+
+    /// True when every placeholder stands for one of the attachments. The stock client ends its connection over one
+    /// that does not, so none may be passed on.
+    pub fn placeholders_fit(&self) -> bool {
+        let data = self.data.as_deref().unwrap_or("null");
+        serde_json::from_str(data).is_ok_and(|value| fits(&value, self.attachments as u64))
+    }
+
     fn is_well_formed(&self) -> bool {
         let data = self.data.as_deref();
         match self.kind {
             PacketKind::Connect => {
-                data.is_none_or(|data| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(data).is_ok())
+                data.is_none_or(|data| serde_json::from_str::<serde_json::Map<String, Value>>(data).is_ok())
             }
             PacketKind::Disconnect => data.is_none(),
             PacketKind::Event => self.event().is_some(),
@@ -203,6 +216,17 @@ impl Packet {
             // Only servers send it.
             PacketKind::ConnectError => false,
         }
+    }
+}
+
+fn fits(value: &Value, attachments: u64) -> bool {
+    match value {
+        Value::Array(items) => items.iter().all(|item| fits(item, attachments)),
+        Value::Object(fields) if fields.get("_placeholder") == Some(&Value::Bool(true)) => {
+            fields.get("num").and_then(Value::as_u64).is_some_and(|number| number < attachments)
+        }
+        Value::Object(fields) => fields.values().all(|field| fits(field, attachments)),
+        _ => true,
     }
 }
 
@@ -237,9 +261,10 @@ mod tests {
             vec![EnginePacket::Text("a".into()), EnginePacket::Binary(Bytes::from_static(&[1, 2])), EnginePacket::Noop];
         let payload = EnginePacket::payload(&packets);
         assert_eq!(payload, "4a\u{1e}bAQI=\u{1e}6");
-        assert_eq!(EnginePacket::parse_payload(&payload), Some(packets));
-        assert_eq!(EnginePacket::parse_payload("4a\u{1e}"), None);
-        assert_eq!(EnginePacket::parse_payload(""), None);
+        let parse = |payload| EnginePacket::records(payload).map(EnginePacket::parse).collect::<Option<Vec<_>>>();
+        assert_eq!(parse(&payload), Some(packets));
+        assert_eq!(parse("4a\u{1e}"), None);
+        assert_eq!(parse(""), None);
     }
 
     #[test]
@@ -287,6 +312,17 @@ mod tests {
         ] {
             assert_eq!(Packet::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn placeholders_name_attachments_that_are_there() {
+        let fits = |text: &str| Packet::parse(text).expect(text).placeholders_fit();
+        assert!(fits(r#"51-["a",{"b":[{"_placeholder":true,"num":0}]}]"#));
+        assert!(fits(r#"51-["a",{"_placeholder":"true","num":9}]"#));
+        for bad in ["1", "-1", "0.5", "\"0\"", "null"] {
+            assert!(!fits(&format!(r#"51-["a",[{{"_placeholder":true,"num":{bad}}}]]"#)), "{bad}");
+        }
+        assert!(!fits(r#"51-["a",{"_placeholder":true}]"#));
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 const START: Mono = Mono(1_000);
@@ -7,7 +9,14 @@ fn at(seconds: u64) -> Mono {
 }
 
 fn engine(transport: Transport) -> Engine {
-    Engine::new(START, "sid", transport, 1000)
+    let terms = Terms {
+        timing: Timing::default(),
+        max_payload: 1000,
+        packets_per_second: 20,
+        bytes_per_second: 2000,
+        bytes_burst: 2000,
+    };
+    Engine::new(START, "sid", transport, &terms)
 }
 
 /// A polling engine whose open packet was taken.
@@ -133,11 +142,33 @@ fn what_only_servers_say_ends_the_session() {
     for payload in ["0{}", "2", "5", "4ok\u{1e}2"] {
         let mut engine = polled();
         engine.handle_payload(START, payload).expect("well formed");
-        assert_eq!(signals(&mut engine).last(), Some(&Signal::Close), "{payload}");
+        assert_eq!(signals(&mut engine).last(), Some(&Signal::Broken(Fault::BadMessage)), "{payload}");
     }
     let mut engine = polled();
-    assert_eq!(engine.handle_payload(START, "not a packet"), Err(BadRequest));
-    assert!(engine.is_closed());
+    assert_eq!(engine.handle_payload(START, "4a\u{1e}not a packet\u{1e}4b"), Err(BadRequest));
+    assert_eq!(signals(&mut engine), [Signal::Message(text("a")), Signal::Broken(Fault::BadMessage)]);
+    engine.handle_payload(START, "4c").expect("taken, not read");
+    assert_eq!(signals(&mut engine), []);
+}
+
+#[test]
+fn every_packet_counts_against_the_rate() {
+    let noops = vec!["6"; 30].join("\u{1e}");
+    let mut engine = polled();
+    engine.handle_payload(START, &noops).expect("well formed");
+    assert_eq!(signals(&mut engine), [Signal::Broken(Fault::TooFast)]);
+    let mut patient = polled();
+    for second in 0..5 {
+        patient.handle_payload(at(second), &noops[..29]).expect("well formed");
+    }
+    assert_eq!(signals(&mut patient), []);
+    (0..30).for_each(|_| patient.handle_control(at(9)));
+    assert_eq!(signals(&mut patient), [Signal::Broken(Fault::TooFast)]);
+    let mut large = polled();
+    for _ in 0..3 {
+        large.handle_payload(at(1), &format!("4{}", "x".repeat(700))).expect("well formed");
+    }
+    assert_eq!(signals(&mut large).last(), Some(&Signal::Broken(Fault::TooFast)));
 }
 
 #[test]

@@ -1,0 +1,202 @@
+// relais.js without a browser: real rooms on a real server; only the media connections are played by a stand-in.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { WebSocket } from 'ws';
+
+import { Server, within } from './server.mjs';
+
+class Stream {
+  #tracks = [];
+  getTracks = () => this.#tracks;
+  getAudioTracks = () => this.#tracks.filter(({ kind }) => kind === 'audio');
+  getVideoTracks = () => this.#tracks.filter(({ kind }) => kind === 'video');
+  addTrack = (track) => this.#tracks.push(track);
+  removeTrack = () => {};
+}
+
+/** The way that `getStats` tells of; tests change it. */
+let way = 'host';
+
+/** As much of an RTCPeerConnection as a room asks of it: connected from the first description on. */
+class Connection {
+  static all = [];
+  signalingState = 'stable';
+  connectionState = 'new';
+  iceConnectionState = 'new';
+  localDescription = null;
+  remoteDescription = null;
+  restarts = 0;
+
+  constructor(configuration) {
+    this.configuration = configuration;
+    Connection.all.push(this);
+  }
+
+  setConfiguration(configuration) {
+    this.configuration = configuration;
+  }
+
+  createDataChannel = () => ({ readyState: 'connecting' });
+  getTransceivers = () => [];
+
+  addTransceiver() {
+    if (!this.localDescription) queueMicrotask(() => this.onnegotiationneeded?.());
+    return { sender: { replaceTrack: async () => {} } };
+  }
+
+  async setLocalDescription() {
+    const type = this.signalingState === 'have-remote-offer' ? 'answer' : 'offer';
+    this.localDescription = { type, sdp: `v=0\r\no=- ${Connection.all.indexOf(this)} 1 IN IP4 127.0.0.1\r\n` };
+    this.signalingState = type === 'offer' ? 'have-local-offer' : 'stable';
+    this.#connect();
+  }
+
+  async setRemoteDescription(description) {
+    this.remoteDescription = description;
+    this.signalingState = description.type === 'offer' ? 'have-remote-offer' : 'stable';
+    this.#connect();
+  }
+
+  #connect() {
+    if (this.connectionState !== 'new' || !this.localDescription || !this.remoteDescription) return;
+    this.connectionState = 'connected';
+    queueMicrotask(() => this.onconnectionstatechange?.());
+  }
+
+  async addIceCandidate() {}
+
+  restartIce() {
+    this.restarts += 1;
+  }
+
+  async getStats() {
+    return new Map([
+      ['T', { type: 'transport', selectedCandidatePairId: 'P' }],
+      ['P', { type: 'candidate-pair', localCandidateId: 'L', remoteCandidateId: 'R' }],
+      ['L', { candidateType: way, relayProtocol: way === 'relay' ? 'udp' : undefined }],
+      ['R', { candidateType: 'host' }],
+    ]);
+  }
+
+  close() {
+    this.signalingState = 'closed';
+    this.connectionState = 'closed';
+  }
+}
+
+globalThis.MediaStream = Stream;
+const { join } = await import('../../static/relais.js');
+
+let server;
+const rooms = [];
+before(async () => {
+  server = await Server.start('--access', 'invite');
+});
+after(async () => {
+  for (const room of rooms) room.leave();
+  await server.stop();
+});
+
+/** Joins and waits until the server let us in (or did not: `closed`). */
+async function enter(name, options = {}) {
+  const room = join(name, { server: server.http, token: server.invite, WebSocket, RTCPeerConnection: Connection, ...options });
+  rooms.push(room);
+  room.told = [];
+  for (const type of ['state', 'peer', 'peer-left', 'lock', 'closed', 'refused']) {
+    room.addEventListener(type, ({ detail }) => room.told.push([type, detail]));
+  }
+  await happens(room, ['joined', 'closed']);
+  return room;
+}
+
+function happens(room, types, isWanted = () => true) {
+  return within(
+    new Promise((resolve) => {
+      for (const type of [types].flat()) room.addEventListener(type, ({ detail }) => isWanted(detail) && resolve(detail));
+    }),
+    types,
+  );
+}
+
+function connected(room) {
+  const is = () => room.peers.length > 0 && room.peers.every(({ state }) => state === 'connected');
+  return is() ? null : happens(room, 'change', is);
+}
+
+/** A host and a guest who came by the host's invite. */
+async function pair(name) {
+  const host = await enter(name, { name: 'Ada' });
+  const invite = await host.invite({ name: 'Bob' });
+  const guest = await enter(name, { token: invite.token });
+  await Promise.all([connected(host), connected(guest)]);
+  return { host, guest, invite };
+}
+
+test('a host and a guest find each other; roles and names are as the tokens say', async () => {
+  const { host, guest, invite } = await pair('find');
+  assert.deepEqual([invite.role, host.role, guest.role], ['member', 'host', 'member']);
+  assert.deepEqual([host.peers[0].id, host.peers[0].name, host.peers[0].role], [guest.id, 'Bob', 'member']);
+  assert.deepEqual([guest.peers[0].id, guest.peers[0].name], [host.id, 'Ada']);
+  assert.match(guest.peers[0].connection.configuration.iceServers.at(-1).username, new RegExp(`:p\\.${guest.id}$`));
+  guest.leave();
+  const { peer, reason } = await happens(host, 'peer-left');
+  assert.deepEqual([peer.name, reason, host.peers.length], ['Bob', 'left', 0]);
+  assert.equal(guest.told.at(-1)[0], 'peer-left');
+});
+
+test('kick, lock and close, and what everybody is told', async () => {
+  const { host, guest, invite } = await pair('verbs');
+  const connection = guest.peers[0].connection;
+  host.lock();
+  assert.equal((await happens(guest, 'lock')).by, host.id);
+  assert.equal(guest.locked, true);
+  const late = await enter('verbs', { token: invite.token });
+  assert.equal(late.told.find(([type]) => type === 'closed')[1].code, 'room-locked');
+  host.lock(false);
+  await happens(guest, 'lock', ({ locked }) => !locked);
+  const left = happens(host, 'peer-left');
+  host.kick(host.peers[0]);
+  assert.equal((await happens(guest, 'closed')).code, 'kicked');
+  assert.deepEqual([connection.connectionState, guest.peers.length, guest.state], ['closed', 0, 'closed']);
+  assert.equal((await left).reason, 'kicked');
+  host.close();
+  assert.equal((await happens(host, 'closed')).code, 'room-closed');
+});
+
+test('a guest may not: it is told, and an invite is refused at once', async () => {
+  const { host, guest } = await pair('may-not');
+  guest.kick(guest.peers[0]);
+  assert.equal((await happens(guest, 'refused')).code, 'not-host');
+  await assert.rejects(guest.invite(), /no invite/);
+  assert.equal(host.peers.length, 1);
+});
+
+test('a broken socket is resumed in the same place', async () => {
+  const sockets = [];
+  class Kept extends WebSocket {
+    constructor(...parameters) {
+      super(...parameters);
+      sockets.push(this);
+    }
+  }
+  const host = await enter('resume');
+  const guest = await enter('resume', { WebSocket: Kept });
+  const { id } = guest;
+  const back = happens(guest, 'joined');
+  sockets[0].terminate();
+  assert.equal((await back).resumed, true);
+  assert.deepEqual([guest.id, sockets.length, host.peers[0].id], [id, 2, id]);
+});
+
+test('only a relayed address that stands on a credential about to end is renewed', async () => {
+  for (const [name, expected] of [['host', 0], ['relay', 1]]) {
+    way = name;
+    const { guest } = await pair(`fresh-${name}`);
+    const { connection } = guest.peers[0];
+    await guest.peers[0].renewRelay(Date.now());
+    assert.equal(connection.restarts, 0, 'its credential is good for longer');
+    await guest.peers[0].renewRelay(Date.now() + 2 * 86_400_000);
+    assert.equal(connection.restarts, expected, name);
+  }
+});
