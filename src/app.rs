@@ -2,6 +2,7 @@
 
 mod announce;
 mod bind;
+mod follow;
 mod revoked;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,6 @@ use crate::clock;
 use crate::config::{Access, Config};
 use crate::credentials::token::Tokens;
 use crate::net::{self, Net, Revocations, Setup};
-use crate::signaling::Notice;
 use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::access_mode;
@@ -26,13 +26,17 @@ use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
 use crate::web::routes::Site;
-use crate::web::tls::Tls;
+use crate::web::tls::{Tls, acme};
 use crate::web::{self, Bound, Web};
+use crate::webhooks::Webhooks;
+use follow::Watch;
 
 /// How often addresses and the leaf's age are looked at.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a stopping server looks whether its signaling connections are closed.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
+/// How long a stopping server waits for the webhook's receiver.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Exit code after a second signal: that of a process ended by SIGINT in a shell.
 const INTERRUPTED: i32 = 130;
 
@@ -66,6 +70,7 @@ pub struct App {
     stop: watch::Sender<bool>,
     alive: Alive,
     keeping: Keeping,
+    webhooks: Webhooks,
     /// Holds the lock of the state directory.
     _state: State,
 }
@@ -88,7 +93,9 @@ impl App {
         let net = start_net(&config, &state, &turn_secrets, &bound, revoked)?;
         bound.udp = net.udp_addresses();
         let access = access_mode(&config, &bound);
-        let hub = start_hub(&config, net.clone());
+        let webhooks = Webhooks::start(config.webhook.as_ref())?;
+        let watch = Watch::start(net.clone(), webhooks.clone(), config.credential_ttl);
+        let hub = HubHandle::start(&config.limits, config.resume, move |notice| watch.notice(notice));
         let web = Arc::new(Web {
             access,
             tokens: Tokens::new(state.token_key.clone())
@@ -106,7 +113,7 @@ impl App {
         let (keep, last) = watch::channel(false);
         let keeping = Keeping { stop: keep, task: tokio::spawn(keeper.run(last)) };
         warn_about_access(&web);
-        Ok(Self { web, tls, interfaces, stop, alive, keeping, _state: state })
+        Ok(Self { web, tls, interfaces, stop, alive, keeping, webhooks, _state: state })
     }
 
     /// Stops: no more connections, pages are told, requests under way end (at most `drain_timeout`), shards end.
@@ -133,6 +140,7 @@ impl App {
         let net = self.web.net.clone();
         // It waits for threads.
         let _ = tokio::task::spawn_blocking(move || net.stop()).await;
+        self.webhooks.finish(LAST_WORDS).await;
         tracing::info!("stopped");
     }
 }
@@ -179,6 +187,11 @@ fn serve(
     if let Some(listener) = metrics {
         tokio::spawn(web::metrics::serve(Arc::clone(web), listener, stopped.clone()));
     }
+    if let Some(acme) = &tls.acme {
+        let bound = &web.bound;
+        let kinds = acme::kinds(bound.tcp.iter().chain(&bound.http).copied());
+        tokio::spawn(Arc::clone(acme).run(Arc::clone(&tls.identity), kinds, stopped.clone()));
+    }
     tokio::spawn(renew(Arc::clone(web), Arc::clone(tls), stopped));
     Ok((stop, alive))
 }
@@ -209,22 +222,6 @@ async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>)
             Ok(Err(error)) => tracing::error!("cannot renew the server certificate: {error:#}"),
         }
     }
-}
-
-/// The hub, which ends the allocations of everyone who leaves a room for good (DESIGN section 5).
-fn start_hub(config: &Config, net: Net) -> HubHandle {
-    let ttl = config.credential_ttl.as_secs();
-    HubHandle::start(&config.limits, config.resume, move |notice| {
-        let Notice::Left { room, peer, has_credentials, spent, .. } = notice else { return };
-        let (room, until) = (room.to_string(), clock::now().unix + ttl);
-        if *has_credentials {
-            net.revoke_of_room(&format!("p.{peer}"), until, &room);
-        }
-        // Existing pages have the credentials of their token.
-        if let Some(token) = spent {
-            net.revoke_of_room(&format!("t.{token}.*"), until, &room);
-        }
-    })
 }
 
 fn start_net(

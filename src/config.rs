@@ -73,6 +73,19 @@ pub enum Turns {
     Never,
 }
 
+/// Certificates from an authority that speaks ACME (RFC 8555).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcmeConfig {
+    /// Where the authority may write about expiry.
+    pub email: Option<String>,
+    /// URL of the authority's directory.
+    pub directory: String,
+    /// Certificates that vouch for the authority's own server, beside the public roots.
+    pub ca_file: Option<PathBuf>,
+    /// The kind of certificate, by the authority's name for it.
+    pub profile: Option<String>,
+}
+
 /// Form of the log on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -196,6 +209,8 @@ pub struct Config {
     pub access: Option<Access>,
     /// A certificate chain and its key of the operator's own.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// `None`: ACME is off.
+    pub acme: Option<AcmeConfig>,
     pub turns: Turns,
     pub legacy_channels: bool,
     pub strict_family: bool,
@@ -242,6 +257,7 @@ impl Default for Config {
             tcp_relay: true,
             access: None,
             certificate: None,
+            acme: None,
             turns: Turns::Auto,
             legacy_channels: false,
             strict_family: false,

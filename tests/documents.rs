@@ -44,6 +44,36 @@ fn contributing_names_every_phase_of_the_test_run() {
     assert!(run.contains(&format!("repeatable): {phases}")), "the help of tests/run does not list: {phases}");
 }
 
+#[test]
+fn every_threat_names_tests_that_are_there() {
+    let security = read("SECURITY.md");
+    let (_, table) = security.split_once("| threat |").expect("the threat model");
+    let rows: Vec<&str> = table.lines().skip(2).take_while(|line| line.starts_with("| ")).collect();
+    assert!(rows.len() >= 18, "{} threats", rows.len());
+    let mut missing = Vec::new();
+    for row in rows {
+        let named: Vec<&str> = row
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|quoted| quoted.contains(".rs") || quoted.contains(".mjs"))
+            .collect();
+        if named.is_empty() {
+            missing.push(row);
+        }
+        missing.extend(named.into_iter().filter(|quoted| !is_a_test(quoted)));
+    }
+    assert!(missing.is_empty(), "without a test, or not there: {missing:#?}");
+}
+
+/// `FILE` or `FILE: NAME`: a function, a row of a table, or the title of a test in JavaScript.
+fn is_a_test(quoted: &str) -> bool {
+    let (file, name) = quoted.split_once(": ").unwrap_or((quoted, ""));
+    let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+    let forms = [format!("fn {name}("), format!("\"{name}\""), format!("'{name}'")];
+    !text.is_empty() && (name.is_empty() || forms.iter().any(|form| text.contains(form)))
+}
+
 /// Every `--long-flag` in `text`.
 fn flags(text: &str) -> BTreeSet<String> {
     let is_flag = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';

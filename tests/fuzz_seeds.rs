@@ -8,13 +8,14 @@ use std::path::Path;
 /// A target by the name of its seeds' folder, and what it feeds them to.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("live_message", entries::live_message),
     ("native_message", entries::native_message),
     ("relay_authenticated", entries::relay_authenticated),
     ("relay_operations", entries::relay_operations),
     ("relay_unauthenticated", entries::relay_unauthenticated),
     ("socketio_packet", entries::socketio_packet),
+    ("socketio_sessions", entries::socketio_sessions),
     ("stream_framing", entries::stream_framing),
     ("stun_build", entries::stun_build),
     ("stun_parse", entries::stun_parse),

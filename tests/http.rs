@@ -1,13 +1,22 @@
 //! The HTTP surface and the one TCP port, over real sockets on loopback.
 
+#[path = "http/backend.rs"]
+mod backend;
 #[path = "http/ice.rs"]
 mod ice;
+mod net_common;
+#[path = "http/openapi.rs"]
+mod openapi;
 #[path = "http/port.rs"]
 mod port;
+#[path = "http/revocation.rs"]
+mod revocation;
 #[path = "http/server.rs"]
 mod server;
 #[path = "http/signaling.rs"]
 mod signaling;
+#[path = "http/webhooks.rs"]
+mod webhooks;
 
 use relais::config::PublicIp;
 use server::{Server, exchange, listen};
@@ -156,6 +165,16 @@ async fn oversized_requests_cost_nobody_else_anything() {
     let many = (0..200).map(|index| format!("X-{index}: y")).collect::<Vec<_>>().join("\n");
     let reply = server.plain(&format!("GET / HTTP/1.1\nHost: 127.0.0.1\n{many}")).await;
     assert_eq!(reply.status, 431);
+    // As one header, as many, and as a target, a little more and a lot more than 64 KiB.
+    let forty = |len: usize| (0..40).map(|index| format!("X-{index}: {}", "y".repeat(len / 40))).collect::<Vec<_>>();
+    for len in [66_000, 100_000, 120_000, 200_000] {
+        for lines in [format!("X: {}", "y".repeat(len)), forty(len).join("\n")] {
+            let reply = server.plain(&format!("GET / HTTP/1.1\nHost: 127.0.0.1\n{lines}")).await;
+            assert_eq!(reply.status, 431, "{len}");
+        }
+    }
+    let fits = server.plain(&format!("GET / HTTP/1.1\nHost: 127.0.0.1\nX: {}", "y".repeat(60_000))).await;
+    assert_eq!(fits.status, 200);
     let long = server.plain(&format!("GET /{} HTTP/1.1\nHost: 127.0.0.1", "a".repeat(70_000))).await;
     assert!(matches!(long.status, 414 | 431), "{}", long.status);
     assert_eq!(server.plain("GET /healthz HTTP/1.1\nHost: 127.0.0.1").await.status, 200);

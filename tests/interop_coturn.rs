@@ -74,6 +74,31 @@ async fn exchange(port: u16, flags: &[&str], peer: &[&str]) {
     assert!(lost == Some(0) && received >= Some(MESSAGES), "{flags:?}: {text}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn stunclient_and_natdiscovery_find_their_address() {
+    let server = Server::start(&config()).await;
+    for (v4, host) in [(true, "127.0.0.1"), (false, "::1")] {
+        let port = server.udp(v4).port().to_string();
+        let said = run("turnutils_stunclient", &["-p", &port, host]).await;
+        let mapped = said.lines().find(|line| line.contains("UDP reflexive addr")).expect("a mapped address");
+        assert!(mapped.contains(&format!("{host}:")) || mapped.contains(&format!("[{host}]:")), "{said}");
+    }
+    // With one address of ours there is no OTHER-ADDRESS, and the program knows what to make of that.
+    let port = server.udp(true).port().to_string();
+    let said = run("turnutils_natdiscovery", &["-m", "-f", "-p", &port, "127.0.0.1"]).await;
+    assert!(said.contains("Mapping Behavior") && said.contains("Filtering Behavior"), "{said}");
+    assert!(said.contains("UDP reflexive addr: 127.0.0.1:") && !said.contains("Other addr"), "{said}");
+}
+
+/// Runs a program of coturn to its end, which must be a good one, and gives back what it said.
+async fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(tool(program)).args(arguments).kill_on_drop(true).output();
+    let output = tokio::time::timeout(net_common::PATIENCE, output).await.expect("it ends").unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {}: {text}", output.status);
+    text.into_owned()
+}
+
 /// coturn's echo server on a port of its own; it ends with the value.
 struct Peer {
     port: u16,

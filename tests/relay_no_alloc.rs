@@ -95,6 +95,40 @@ fn no_packet_costs_heap() {
     assert!(allocations_of(|| sanity.push(1_u8)) > 0, "the counter counts");
 }
 
+#[test]
+fn strangers_leave_nothing_on_the_heap() {
+    let mut world = World::new(settings());
+    let (now, shared) = (world.now, Arc::new(Shared::new(settings())));
+    let guess = world.client("198.51.100.9:1", "p.guess");
+    let requests = [
+        Ask::request(BINDING, 1).bytes(),
+        Ask::request(ALLOCATE, 2).transport(17).bytes(),
+        Ask::request(REFRESH, 3).signed(&guess).bytes(),
+        Ask::request(ALLOCATE, 4).attr(0x7777, &[1; 300]).bytes(),
+        Ask::indication(SEND).peer(PEER).data(b"data").bytes(),
+        channel_data(0x4000, &[7; 500]),
+        vec![0xff; 40],
+        Vec::new(),
+    ];
+    let mut core = Relay::new(shared, 7);
+    let mut flood = |first: u16| {
+        for number in first..first + 2_000 {
+            let [high, low] = number.to_be_bytes();
+            let mut from = guess.tuple;
+            // The guesser's own nonce and credential, from addresses they were not given to.
+            from.client = std::net::SocketAddr::from(([203, high, low, 9], 4_000 + number % 7));
+            let request = &requests[usize::from(number) % requests.len()];
+            assert!(core.handle_client(now, &from, request).is_none());
+            while core.poll_output().is_some() {}
+        }
+    };
+    // The table of budgets and the queue of outputs are made at the first stranger.
+    flood(0);
+    let before = LIVE_BYTES.get();
+    let allocations = allocations_of(|| flood(10_000));
+    assert_eq!((allocations, LIVE_BYTES.get() - before), (0, 0));
+}
+
 /// The goal of DESIGN section 4 for the whole server is 2 KiB; this is the core's part of it.
 #[test]
 fn an_allocation_with_a_channel_is_small() {

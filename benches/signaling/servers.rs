@@ -97,7 +97,8 @@ impl Server {
         command.args(["--cpu-list", "0"]);
         match kind {
             Kind::Relais(_) => {
-                command.arg(env!("CARGO_BIN_EXE_relais")).args(["serve", "--log-format", "json", "--access", "open"]);
+                let binary = std::env::var_os("RELAIS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_relais").into());
+                command.arg(binary).args(["serve", "--log-format", "json", "--access", "open"]);
                 command.args(["--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--state-dir"]).arg(state.path());
                 command.arg("--cert").arg(&identity.cert).arg("--key").arg(&identity.key);
                 command.stderr(Stdio::piped());

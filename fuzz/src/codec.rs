@@ -51,7 +51,7 @@ fn refused_for_a_reason(data: &[u8], theirs: &stun::message::Message) -> bool {
             || theirs.attributes.0[number].value.len() != 4
             || stun::fingerprint::FINGERPRINT.check(theirs).is_err()
     });
-    data[0] & 0xc0 != 0 || length % 4 != 0 || data.len() != HEADER + length || has_bad_fingerprint
+    data[0] & 0xc0 != 0 || !length.is_multiple_of(4) || data.len() != HEADER + length || has_bad_fingerprint
 }
 
 fn reads_the_same(message: &Message<'_>, data: &[u8], other: &stun::message::Message) {

@@ -8,12 +8,14 @@ mod relay;
 #[path = "../../tests/relay_common/mod.rs"]
 mod relay_common;
 mod signaling;
+mod socketio;
 
 pub use codec::{stream_framing, stun_build, stun_parse};
 pub use live::live_message;
 pub use operations::relay_operations;
 pub use relay::{relay_authenticated, relay_unauthenticated};
 pub use signaling::{native_message, socketio_packet};
+pub use socketio::socketio_sessions;
 
 /// Reads an input as a row of steps: whatever the fuzzer makes of it means something.
 struct Steps<'a> {

@@ -150,9 +150,12 @@ mod tests {
 
     #[test]
     fn choices_and_unknown_flags_are_refused() {
-        for given in
-            [&["x", "--access", "all"][..], &["x", "--acme"], &["x", "--alt-port", "1"], &["x", "--rooms", "5"]]
-        {
+        for given in [
+            &["x", "--access", "all"][..],
+            &["x", "--acme-email", "a@b.c"],
+            &["x", "--alt-port", "1"],
+            &["x", "--rooms", "5"],
+        ] {
             let command = Flags::<ServeFlags>::augment_args(Command::new("x"));
             assert!(command.try_get_matches_from(given).is_err(), "{given:?}");
         }

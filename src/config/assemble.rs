@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use super::layers::{Problem, Setting, Settings, problem};
 use super::parse::{self, Reason};
-use super::{Access, Config, Limits, Listen, LogFormat, Turns, Webhook, keys};
+use super::{Access, AcmeConfig, Config, Limits, Listen, LogFormat, Turns, Webhook, keys};
+
+/// The directory of the authority that is asked when none is named.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
 /// Takes parsed values out of the settings and collects the problems on the way.
 pub struct Reader<'a> {
@@ -95,6 +98,7 @@ impl<'a> Reader<'a> {
             tcp_relay: self.one("tcp_relay", default.tcp_relay, on_or_off),
             access: self.optional("access", access),
             certificate: self.certificate(),
+            acme: self.acme(),
             turns: self.one("turns", default.turns, turns),
             legacy_channels: self.one("legacy_channels", false, parse::switch),
             strict_family: self.one("strict_family", false, parse::switch),
@@ -211,6 +215,17 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+}
+
+impl Reader<'_> {
+    fn acme(&mut self) -> Option<AcmeConfig> {
+        let email = self.optional("acme_email", parse::email);
+        let directory = self.one("acme_directory", LETS_ENCRYPT.to_owned(), parse::https_url);
+        let ca_file = self.optional("acme_ca_file", parse::path);
+        let profile = self.optional("acme_profile", parse::word);
+        let is_on = self.one("acme", false, parse::switch);
+        is_on.then_some(AcmeConfig { email, directory, ca_file, profile })
     }
 }
 

@@ -200,6 +200,22 @@ pub const KEYS: &[Key] = &[
         .help("made by our own CA at first run", "Certificate chain, PEM, leaf first; with --key"),
     Key::new("tls", "key", Kind::One, "FILE")
         .help("none", "Its private key, PEM (PKCS#1, PKCS#8 or SEC1); with --cert"),
+    Key::new("tls", "acme", Kind::Switch, "").help(
+        "off",
+        "Get a certificate for --domain, else for --public-ip, by ACME; this agrees to the authority's terms",
+    ),
+    Key::new("tls", "acme_email", Kind::One, "ADDRESS")
+        .without_flag()
+        .help("none", "Where the authority may write when a certificate is about to expire"),
+    Key::new("tls", "acme_directory", Kind::One, "URL")
+        .without_flag()
+        .help("Let's Encrypt", "Directory of the ACME authority"),
+    Key::new("tls", "acme_ca_file", Kind::One, "FILE")
+        .without_flag()
+        .help("the public roots", "Certificates that vouch for the authority's server too, PEM"),
+    Key::new("tls", "acme_profile", Kind::One, "NAME")
+        .without_flag()
+        .help("the authority's default; shortlived for addresses", "Kind of certificate to ask for"),
     Key::new("tls", "turns", Kind::One, "WHEN")
         .choices(&["auto", "always", "never"])
         .help("auto", "Offer turns: URLs to pages; auto: when browsers will verify the certificate"),

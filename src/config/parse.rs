@@ -297,6 +297,25 @@ pub fn switch(text: &str) -> Result<bool, Reason> {
     }
 }
 
+/// `someone@example.org`, roughly: the authority looks closer.
+pub fn email(text: &str) -> Result<String, Reason> {
+    let is_one = text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.'));
+    let is_plain = text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, ',' | ':' | '<' | '>'));
+    if is_one && is_plain { Ok(text.to_owned()) } else { Err("write an address such as ada@example.org".into()) }
+}
+
+/// An `https:` URL.
+pub fn https_url(text: &str) -> Result<String, Reason> {
+    let is_url = text.parse::<hyper::Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"));
+    if is_url { Ok(text.to_owned()) } else { Err("write a URL that begins with https://".into()) }
+}
+
+/// Letters, digits, dots and dashes.
+pub fn word(text: &str) -> Result<String, Reason> {
+    let is_word = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    if is_word { Ok(text.to_owned()) } else { Err("write one word of letters, digits, dots and dashes".into()) }
+}
+
 /// A path; not empty.
 pub fn path(text: &str) -> Result<PathBuf, Reason> {
     if text.is_empty() { Err("the path is empty; leave the key out for its default".into()) } else { Ok(text.into()) }

@@ -25,6 +25,7 @@ pub fn to_toml(config: &Config) -> String {
 /// The value of the key `name` in TOML; `None` when it is left to its default.
 fn value_of(config: &Config, name: &str) -> Option<String> {
     let limits = &config.limits;
+    let acme = config.acme.as_ref();
     match name {
         "state_dir" => Some(quote(config.state_dir.display())),
         "log_format" => Some(quote(if config.log_format == LogFormat::Json { "json" } else { "text" })),
@@ -65,6 +66,11 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "resume" => Some(time(config.resume)),
         "cert" => config.certificate.as_ref().map(|(cert, _)| quote(cert.display())),
         "key" => config.certificate.as_ref().map(|(_, key)| quote(key.display())),
+        "acme" => Some(config.acme.is_some().to_string()),
+        "acme_email" => acme.and_then(|acme| acme.email.as_ref()).map(quote),
+        "acme_directory" => acme.map(|acme| quote(&acme.directory)),
+        "acme_ca_file" => acme.and_then(|acme| acme.ca_file.as_ref()).map(|path| quote(path.display())),
+        "acme_profile" => acme.and_then(|acme| acme.profile.as_ref()).map(quote),
         "turns" => Some(quote(match config.turns {
             Turns::Auto => "auto",
             Turns::Always => "always",

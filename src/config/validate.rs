@@ -20,6 +20,7 @@ pub fn check(reader: &mut Reader<'_>, config: &Config) {
     relay_ports(reader, config);
     directories(reader, config);
     files(reader, config);
+    acme(reader, config);
     api_keys(reader, config);
     advice(reader, config);
 }
@@ -160,6 +161,7 @@ fn files(reader: &mut Reader<'_>, config: &Config) {
     let named = [
         ("cert", certificate.map(|(cert, _)| cert)),
         ("key", certificate.map(|(_, key)| key)),
+        ("acme_ca_file", config.acme.as_ref().and_then(|acme| acme.ca_file.as_ref())),
         ("secret_file", config.secret_file.as_ref()),
     ];
     for (name, path) in named {
@@ -179,6 +181,23 @@ fn files(reader: &mut Reader<'_>, config: &Config) {
         && let Err(error) = crate::state::read_secret_file(path)
     {
         reader.complain("secret_file", &path.display().to_string(), &format!("{error:#}"));
+    }
+}
+
+fn acme(reader: &mut Reader<'_>, config: &Config) {
+    if config.acme.is_none() {
+        return;
+    }
+    if config.certificate.is_some() {
+        reader.complain("acme", "true", "a certificate is given with --cert as well; keep one of the two");
+    }
+    if config.domain.is_none() && config.public_ips.is_empty() {
+        reader.complain("acme", "true", "for which name? give --domain, or --public-ip for a certificate of addresses");
+    }
+    let ports = config.tcp.addresses.iter().chain(&config.http.addresses).map(|address| address.port());
+    if !ports.clone().any(|port| matches!(port, 80 | 443)) {
+        let reason = "the authority looks at TCP 443 or 80 and neither is ours; add --tcp 0.0.0.0:443";
+        reader.complain("acme", "true", reason);
     }
 }
 

@@ -108,13 +108,14 @@ pub(super) fn log(event: &Event) {
             tracing::debug!(client = %tuple.client, server = %tuple.server, %relayed, "allocation created");
         }
         Event::Refreshed { relay, lifetime } => tracing::debug!(?relay, lifetime, "allocation refreshed"),
-        Event::Deleted { relay, tuple, subject, reason, traffic, .. } => {
+        Event::Deleted { relay, tuple, subject, relayed, reason, traffic } => {
             let transport = tuple.transport.name();
             tracing::info!(
                 transport,
                 subject = logged(subject),
                 ?reason,
                 family = ?relay.family,
+                port = relayed.port(),
                 to_peer_bytes = traffic.to_peer_bytes,
                 to_client_bytes = traffic.to_client_bytes,
                 "allocation ended"

@@ -42,6 +42,9 @@ const RELAY_BATCHES: usize = 4;
 /// Bytes read in one turn from a client without an allocation: a flood of small requests must not hold up the runtime's
 /// thread for the others.
 const UNPROVEN_INPUT: usize = 4 << 10;
+/// Bytes of an unfinished frame that are kept for a client without an allocation: no request is as large, and strangers
+/// must not fill memory with frames that never end.
+const UNPROVEN_FRAME: usize = 4 << 10;
 /// A buffer for a partial frame larger than this is given back once it is empty.
 const KEPT_PARTIAL: usize = 2_048;
 
@@ -261,6 +264,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         while let Some(rest) = input.get(start..).filter(|rest| !rest.is_empty()) {
             let (frame, advance) = match framing::next_frame(rest) {
                 Ok(Some((frame, advance))) if advance <= rest.len() && advance > 0 => (frame, advance),
+                Ok(_) if rest.len() > UNPROVEN_FRAME && self.relay.allocations() == 0 => {
+                    tracing::debug!(client = %self.tuple.client, "stream client without an allocation sent a large frame");
+                    self.close(now, out);
+                    start = input.len();
+                    break;
+                }
                 Ok(_) => break,
                 Err(error) => {
                     tracing::debug!(client = %self.tuple.client, %error, "stream client sent garbage");

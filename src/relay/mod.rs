@@ -106,6 +106,8 @@ pub struct Relay {
     outputs: VecDeque<Output>,
     budget: Budget,
     traffic: Traffic,
+    /// Datagrams have come: this is a shard's core, which keeps its queue, so that floods do not touch the heap.
+    takes_datagrams: bool,
     seed: u64,
     rng: Rng,
     /// A ConnectionBind that waits for the shell (RFC 6062 section 5.4).
@@ -126,8 +128,8 @@ impl Relay {
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
         let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
-        let (traffic, rng) = (Traffic::default(), Rng { state: seed });
-        Self { shared, table, outputs, budget, traffic, seed, rng, binding: None }
+        let (traffic, takes_datagrams, rng) = (Traffic::default(), false, Rng { state: seed });
+        Self { shared, table, outputs, budget, traffic, takes_datagrams, seed, rng, binding: None }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -144,6 +146,7 @@ impl Relay {
     /// Takes one datagram (UDP) or one frame (stream, cut by `framing`) from a client. `Some` says where its payload
     /// goes; replies and everything else are drained with [`Relay::poll_output`].
     pub fn handle_client(&mut self, now: Now, tuple: &FiveTuple, datagram: &[u8]) -> Option<ToPeer> {
+        self.takes_datagrams |= !tuple.transport.is_stream();
         match datagram.first().map(|first| framing::FirstByte::of(*first)) {
             Some(framing::FirstByte::ChannelData) => self.channel_data(now, tuple, datagram),
             Some(framing::FirstByte::Stun) => self.message(now, tuple, datagram),
@@ -328,8 +331,8 @@ impl Relay {
     /// The next output; drain to `None` after every input.
     pub fn poll_output(&mut self) -> Option<Output> {
         let output = self.outputs.pop_front();
-        // A stream's core, with one allocation at most, keeps no memory for a queue that is rarely used.
-        if output.is_none() && self.table.live() <= 1 {
+        // A stream's core keeps no memory for a queue that is rarely used.
+        if output.is_none() && !self.takes_datagrams {
             self.outputs = VecDeque::new();
         }
         output

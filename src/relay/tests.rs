@@ -118,3 +118,13 @@ fn ids_of_one_seed_do_not_repeat() {
     let ids: std::collections::HashSet<TransactionId> = (0..10_000).map(|_| rng.transaction()).collect();
     assert_eq!(ids.len(), 10_000);
 }
+
+/// Vigna's reference implementation gives these for seed 0.
+#[test]
+fn random_numbers_are_split_mix_64() {
+    let mut rng = Rng { state: 0 };
+    assert_eq!(
+        [rng.next(), rng.next(), rng.next()],
+        [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
+    );
+}

@@ -81,6 +81,7 @@ impl Web {
         let now = clock::now().unix;
         self.net.revoked().revoke_token(now, account, until);
         self.net.revoke(&format!("t.{account}.*"), now + self.config.credential_ttl.as_secs());
+        self.hub.token_revoked(account.to_owned()).await;
     }
 
     /// Waits until what was revoked so far is on the disk; false when that takes longer than `patience`.

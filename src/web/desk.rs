@@ -1,6 +1,6 @@
 //! What the shell does for the dialects: tokens, ICE configuration, randomness.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, header};
@@ -25,13 +25,15 @@ pub(super) struct Desk {
     connection: Connection,
     host: Option<String>,
     user_agent: Option<String>,
+    /// The account of the token that let the client in last.
+    token: Mutex<Option<Arc<str>>>,
 }
 
 impl Desk {
     pub(super) fn new<B>(web: Arc<Web>, connection: Connection, request: &Request<B>) -> Self {
         let host = host(request).map(str::to_owned);
         let user_agent = text(request.headers(), header::USER_AGENT).map(str::to_owned);
-        Self { web, connection, host, user_agent }
+        Self { web, connection, host, user_agent, token: Mutex::default() }
     }
 
     /// How long a lost connection may come back.
@@ -60,11 +62,13 @@ impl Services for Desk {
     fn authorize(&self, token: Option<&str>) -> Result<Permit, Fault> {
         let grant = self.web.authorize(&self.connection, token).map_err(|error| match error {
             AccessError::TokenMissing => Fault::TokenMissing,
-            AccessError::Token(TokenError::Invalid | TokenError::Revoked) => Fault::TokenInvalid,
+            AccessError::Token(TokenError::Invalid) => Fault::TokenInvalid,
+            AccessError::Token(TokenError::Revoked) => Fault::TokenRevoked,
             AccessError::Token(TokenError::Expired) => Fault::TokenExpired,
             AccessError::Origin => Fault::OriginRefused,
         })?;
         let token = grant.claims.as_ref().map(|_| grant.account.as_str().into());
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Option::clone(&token);
         let pass = grant.claims.map_or_else(Pass::default, |claims| Pass {
             token,
             expires: Some(claims.exp),
@@ -74,6 +78,11 @@ impl Services for Desk {
     }
 
     fn ice(&self, peer: &PeerId) -> Result<Ice, Fault> {
+        // It may have been revoked after it let this client in, and before the hub heard of either.
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if token.is_some_and(|token| self.web.net.revoked().is_token_revoked(clock::now().unix, &token)) {
+            return Err(Fault::TokenRevoked);
+        }
         let subject = format!("p.{peer}");
         let (host, user_agent) = (self.host.as_deref(), self.user_agent.as_deref());
         let config =

@@ -44,8 +44,9 @@ const OPEN_PER_PREFIX: usize = 8192;
 const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Headers of one request; browsers send about twenty.
 const MAX_HEADERS: usize = 100;
-/// Bytes of a request's head.
-const MAX_HEAD: usize = 64 * 1024;
+/// Bytes of a request's head. The HTTP library looks at its buffer's size only before it reads on, so `routes` measures
+/// what came out of it.
+pub(super) const MAX_HEAD: usize = 64 * 1024;
 /// Pause after a failed accept (out of file descriptors), so that the loop does not spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 

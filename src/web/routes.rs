@@ -5,6 +5,7 @@ mod backend;
 mod cors;
 mod openapi;
 mod pages;
+mod peers;
 mod policy;
 mod reply;
 
@@ -62,9 +63,11 @@ impl Site {
             .route("/api/tokens", post(backend::tokens))
             .route("/api/credentials", post(backend::credentials))
             .route("/api/revoke", post(backend::revoke))
+            .route("/api/peers/{id}", get(peers::usage).options(api::preflight))
             .route("/api/openapi.json", get(openapi::document))
             .route("/metrics", get(backend::metrics))
             .route("/ca.crt", get(api::authority))
+            .route("/.well-known/acme-challenge/{token}", get(api::challenge))
             .route("/healthz", get(api::health))
             .with_state(shared);
         let router = Router::new()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1;
@@ -102,11 +102,16 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answering = sender.send_request(request);
-    tokio::select! {
-        answer = answering => Ok(answer?.status()),
-        ended = connection => Err(ended.err().map_or_else(|| anyhow!("the connection ended early"), Into::into)),
-    }
+    let mut answering = std::pin::pin!(sender.send_request(request));
+    let answer = tokio::select! {
+        answer = &mut answering => answer,
+        // What came with the end is handed over already.
+        ended = connection => {
+            ended?;
+            answering.await
+        }
+    };
+    Ok(answer?.status())
 }
 
 /// Trouble on the receiver's side may pass; what it does not want now it will not want later.
@@ -128,4 +133,59 @@ fn trust() -> Result<ClientConfig> {
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ServerConfig;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A receiver over TLS that takes everything; its port and certificate.
+    async fn receiver() -> (u16, CertificateDer<'static>) {
+        let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("made");
+        let certificate = certified.cert.der().clone();
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("key");
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .expect("certificate");
+        let (acceptor, listener) =
+            (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.expect("bound"));
+        let port = listener.local_addr().expect("address").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut bytes = Vec::new();
+                while !bytes.ends_with(b"the body") && stream.read_buf(&mut bytes).await.is_ok_and(|len| len > 0) {}
+                let _ = stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        (port, certificate)
+    }
+
+    #[tokio::test]
+    async fn https_asks_for_a_certificate_that_is_trusted() {
+        let (port, certificate) = receiver().await;
+        let mut client = Client::new(&format!("https://localhost:{port}/hook")).expect("an address");
+        let outcome = client.post("msg_1", 1, "v1,x", "the body").await;
+        assert!(matches!(&outcome, Outcome::Failed(reason) if reason.contains("TLS")), "a stranger's certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).expect("added");
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (_, name) = client.tls.take().expect("TLS");
+        client.tls = Some((TlsConnector::from(Arc::new(config)), name));
+        assert!(matches!(client.post("msg_1", 1, "v1,x", "the body").await, Outcome::Taken));
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use relais::app::App;
-use relais::config::{Config, Listen};
+use relais::config::{ApiKey, Config, Listen};
 use relais::credentials::token::{Claims, Role};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -79,6 +79,11 @@ impl Server {
         exchange(stream, lines).await
     }
 
+    /// Posts JSON with a bearer over plain TCP.
+    pub(crate) async fn post(&self, path: &str, bearer: &str, body: &str) -> Reply {
+        self.plain(&post(path, bearer, body)).await
+    }
+
     /// Sends `lines` over TLS as a client that trusts nothing but our CA.
     pub(crate) async fn tls(&self, lines: &str) -> Reply {
         exchange(self.handshake("localhost", &[]).await.expect("handshake"), lines).await
@@ -102,15 +107,39 @@ impl Server {
     }
 }
 
+/// The secret of the API key `shop`.
+pub(crate) const SHOP: &str = "shop-secret-of-thirty-two-characters";
+/// The secret of the API key `blog`.
+pub(crate) const BLOG: &str = "blog-secret-of-thirty-two-characters";
+
+/// Two back ends.
+pub(crate) fn api_keys() -> Vec<ApiKey> {
+    [("shop", SHOP), ("blog", BLOG)].map(|(id, secret)| ApiKey { id: id.into(), secret: secret.into() }).to_vec()
+}
+
+/// A request with a JSON body.
+pub(crate) fn post(path: &str, bearer: &str, body: &str) -> String {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\nHost: localhost\nAuthorization: Bearer {bearer}");
+    format!("{head}\nContent-Type: application/json\nContent-Length: {length}\n\n{body}")
+}
+
 /// An answer in parts.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
+    /// Every header line, in order.
+    lines: Vec<(String, String)>,
 }
 
 impl Reply {
+    /// Every value of a header.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        self.lines.iter().filter(|(line, _)| line == name).map(|(_, value)| value.as_str()).collect()
+    }
+
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
@@ -124,23 +153,28 @@ impl Reply {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    fn parse(bytes: &[u8]) -> Self {
+    pub(crate) fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {text:?}"));
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
-        let headers = lines.filter_map(|line| line.split_once(": "));
+        let lines: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
         Self {
             status: status.unwrap_or_else(|| panic!("no status: {text:?}")),
-            headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
+            headers: lines.iter().cloned().collect(),
+            lines,
             body: body.to_owned(),
         }
     }
 }
 
-/// One request on a connection of its own. Header lines are separated by `\n`.
+/// One request on a connection of its own. Header lines are separated by `\n`; a body follows an empty line.
 pub(crate) async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, lines: &str) -> Reply {
-    let request = format!("{}\r\nConnection: close\r\n\r\n", lines.trim().replace('\n', "\r\n"));
+    let (head, body) = lines.trim_start().split_once("\n\n").unwrap_or((lines.trim(), ""));
+    let request = format!("{}\r\nConnection: close\r\n\r\n{body}", head.replace('\n', "\r\n"));
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut bytes = Vec::new();
     // A peer that closes TLS without a notice still has answered.

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::server::Server;
 
-type Socket = WebSocketStream<TlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 /// Upgrades on `path`, as a page of `origin` would.
 async fn open(server: &Server, path: &str, origin: &str) -> Result<Socket, Error> {
@@ -21,7 +21,7 @@ async fn open(server: &Server, path: &str, origin: &str) -> Result<Socket, Error
     tokio_tungstenite::client_async(request, stream).await.map(|(socket, _)| socket)
 }
 
-async fn next(socket: &mut Socket) -> Value {
+pub(crate) async fn next(socket: &mut Socket) -> Value {
     loop {
         match socket.next().await.expect("open").expect("message") {
             Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
@@ -32,13 +32,19 @@ async fn next(socket: &mut Socket) -> Value {
 }
 
 async fn join(server: &Server) -> (Socket, Value) {
+    let token = server.token("abc", clock::now().unix + 60);
+    let (socket, joined) = join_with(server, &token).await;
+    assert_eq!(joined["type"], "joined", "{joined}");
+    (socket, joined)
+}
+
+/// Joins the room `blue`; with what came back.
+pub(crate) async fn join_with(server: &Server, token: &str) -> (Socket, Value) {
     let origin = format!("https://localhost:{}", server.tcp().port());
     let mut socket = open(server, "/api/ws", &origin).await.expect("upgraded");
-    let token = server.token("abc", clock::now().unix + 60);
     let join = json!({ "type": "join", "v": 1, "room": "blue", "token": token, "name": "Ada", "instance": "k3v" });
     socket.send(Message::text(join.to_string())).await.expect("sent");
     let joined = next(&mut socket).await;
-    assert_eq!(joined["type"], "joined", "{joined}");
     (socket, joined)
 }
 

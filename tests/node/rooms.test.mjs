@@ -1,6 +1,9 @@
 // The room call of the first tutorial: namespace /webrtc, a page with one connection, stock socket.io-client.
 
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { io } from 'socket.io-client';
 import { WebSocket } from 'ws';
@@ -228,5 +231,60 @@ test('where access is by invitation, the token comes in the URL or in auth', asy
     forger.socket.close();
   } finally {
     await closed.stop();
+  }
+});
+
+test('with more than two, an answer and the candidates behind it reach the one who offered', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'relais-rooms-'));
+  const file = join(directory, 'relais.toml');
+  await writeFile(file, '[limits]\npeers_per_room = 4\n');
+  const wide = await Server.start('--config', file);
+  const room = 'conference';
+  const pages = [1, 2, 3, 4].map(() => new Page({}, wide.http));
+  const [ada, bob, cleo, dan] = pages;
+  try {
+    for (const page of pages) await page.join(room);
+    // Ada's offer goes to all; Bob is the first to answer, and Cleo's answer would break Ada's only connection.
+    ada.emit('webrtc-offer', { offer: description('offer', 1) });
+    for (const page of [bob, cleo, dan]) assert.equal((await page.inbox.next()).data.from, ada.socket.id);
+    bob.emit('webrtc-answer', { answer: description('answer', 1) });
+    bob.emit('webrtc-ice-candidate', { candidate: candidate(1) });
+    for (const body of [{ answer: description('answer', 1) }, { candidate: candidate(1) }]) {
+      assert.deepEqual((await ada.inbox.next()).data, { ...body, room, from: bob.socket.id });
+    }
+    const bye = new Inbox();
+    cleo.socket.on('webrtc-bye', (data) => bye.push(data));
+    cleo.emit('webrtc-answer', { answer: description('answer', 2) });
+    assert.equal((await bye.next('a bye')).from, ada.socket.id);
+    ada.emit('webrtc-ice-candidate', { candidate: candidate(2) });
+    assert.deepEqual((await bob.inbox.next()).data, { candidate: candidate(2), room, from: ada.socket.id });
+    // Cleo and Dan call each other in the same room, by name.
+    dan.emit('webrtc-offer', { offer: description('offer', 3), to: cleo.socket.id });
+    assert.equal((await cleo.inbox.next()).data.from, dan.socket.id);
+    cleo.emit('webrtc-answer', { answer: description('answer', 3) });
+    cleo.emit('webrtc-ice-candidate', { candidate: candidate(3) });
+    for (const body of [{ answer: description('answer', 3) }, { candidate: candidate(3) }]) {
+      assert.deepEqual((await dan.inbox.next()).data, { ...body, room, from: cleo.socket.id });
+    }
+    assert.deepEqual(pages.map((page) => page.inbox.rest), [[], [], [], []]);
+  } finally {
+    for (const page of pages) page.socket.close();
+    await wide.stop();
+    await rm(directory, { recursive: true });
+  }
+});
+
+test('a page that is loaded again over and over finds its place in a room of two', async () => {
+  const partner = new Page();
+  try {
+    await partner.join('reload');
+    for (let load = 0; load < 3; load += 1) {
+      const page = new Page();
+      assert.equal((await page.join('reload')).room, 'reload');
+      // As when a page is left: the transport ends, nobody says goodbye.
+      page.socket.io.engine.close();
+    }
+  } finally {
+    partner.socket.close();
   }
 });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::header::{self, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
 use serde::Serialize;
@@ -138,6 +138,16 @@ pub(super) async fn authority(State(shared): State<Arc<Shared>>) -> Response<Bod
     let name = HeaderValue::from_static("attachment; filename=\"relais-ca.crt\"");
     headers.insert(header::CONTENT_DISPOSITION, name);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// `GET /.well-known/acme-challenge/{token}`: the answer to a check of the ACME authority (RFC 8555 section 8.3).
+pub(super) async fn challenge(State(shared): State<Arc<Shared>>, Path(token): Path<String>) -> Response<Body> {
+    let Some(answer) = shared.tls.acme.as_ref().and_then(|acme| acme.challenges.file(&token)) else {
+        return refusal(StatusCode::NOT_FOUND, "not-found", "no check with this token is under way");
+    };
+    let mut response = Response::new(Body::from(answer));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     response
 }
 

@@ -9,6 +9,7 @@ use axum::http::{Method, Request, Response, StatusCode};
 use super::{Arrival, is_upgrade};
 use crate::config::Config;
 use crate::web::desk::host;
+use crate::web::front::MAX_HEAD;
 use crate::web::host::{Host, is_in_block};
 use crate::web::{Connection, Web};
 
@@ -77,8 +78,21 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
         .map(|ip: IpAddr| ip.to_canonical())
 }
 
-/// Refuses unknown hosts, sends plain HTTP to HTTPS.
+/// Roughly the bytes of a request's head on the wire.
+fn head_size(request: &Request<Body>) -> usize {
+    const LINE: usize = ": \r\n".len();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + LINE);
+    request.method().as_str().len() + target + LINE + headers.sum::<usize>()
+}
+
+/// Refuses heads that are too large and unknown hosts, sends plain HTTP to HTTPS.
 pub(super) fn check(web: &Web, arrival: &Arrival, request: &Request<Body>) -> Verdict {
+    if head_size(request) > MAX_HEAD {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let message = format!("the head of a request has at most {MAX_HEAD} bytes");
+        return answer(refusal(status, "head-too-large", &message));
+    }
     let path = request.uri().path();
     if path == "/healthz" {
         return Verdict::Serve;

@@ -1,7 +1,8 @@
 //! Certificates and keys on disk, read with errors that name the file and the remedy.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use rustls::pki_types::pem::PemObject;
@@ -27,6 +28,40 @@ pub fn read_certified_key(chain_file: &Path, key_file: &Path) -> Result<Certifie
             key_file.display()
         ),
     })
+}
+
+/// A pair of files that is looked at now and then.
+pub struct Watched {
+    chain: PathBuf,
+    key: PathBuf,
+    /// What they held when they were read last, good or not: a broken pair is named once, not every minute.
+    seen: Mutex<Contents>,
+}
+
+type Contents = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+impl Watched {
+    /// Reads the pair for the first time.
+    pub fn open(chain: &Path, key: &Path) -> Result<(Self, CertifiedKey)> {
+        let seen = Mutex::new(contents(chain, key));
+        let read = read_certified_key(chain, key)?;
+        Ok((Self { chain: chain.to_owned(), key: key.to_owned(), seen }, read))
+    }
+
+    /// The pair, if the files changed since the last look. A broken pair is an error; what is in use stays.
+    pub fn changed(&self) -> Result<Option<CertifiedKey>> {
+        let now = contents(&self.chain, &self.key);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen == now {
+            return Ok(None);
+        }
+        *seen = now;
+        read_certified_key(&self.chain, &self.key).map(Some)
+    }
+}
+
+fn contents(chain: &Path, key: &Path) -> Contents {
+    (fs::read(chain).ok(), fs::read(key).ok())
 }
 
 /// Reads the certificates of a PEM file, leaf first.
@@ -62,8 +97,6 @@ pub fn write(file: &Path, content: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use aws_lc_rs::encoding::{AsDer, EcPrivateKeyRfc5915Der, Pkcs8V1Der};
     use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
     use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
@@ -120,6 +153,25 @@ mod tests {
         // PKCS#8 wraps PKCS#1 behind 26 bytes of header at this key size.
         let pkcs1 = &pkcs8.as_ref()[26..];
         Pair::new(pkcs8.as_ref(), &PKCS_RSA_SHA256, &pem("RSA PRIVATE KEY", pkcs1)).read().expect("read");
+    }
+
+    #[test]
+    fn changed_files_are_read_again_and_broken_ones_named_once() {
+        let (pkcs8, _) = ecdsa();
+        let pair = Pair::new(&pkcs8, &PKCS_ECDSA_P256_SHA256, &pem("PRIVATE KEY", &pkcs8));
+        let (watched, first) = Watched::open(&pair.file("chain.pem"), &pair.file("key.pem")).expect("read");
+        assert!(watched.changed().expect("good").is_none());
+        fs::write(pair.file("key.pem"), "half of a").expect("written");
+        assert!(watched.changed().is_err());
+        assert!(watched.changed().expect("named already").is_none());
+        let (pkcs8, _) = ecdsa();
+        let other = Pair::new(&pkcs8, &PKCS_ECDSA_P256_SHA256, &pem("PRIVATE KEY", &pkcs8));
+        for name in ["chain.pem", "key.pem"] {
+            fs::copy(other.file(name), pair.file(name)).expect("copied");
+        }
+        let second = watched.changed().expect("good").expect("changed");
+        assert_ne!(first.cert, second.cert);
+        assert!(watched.changed().expect("good").is_none());
     }
 
     #[test]

@@ -11,12 +11,15 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::acme::Challenges;
 use crate::clock;
 use crate::web::host::Host;
 
 /// The one certificate of this server. New handshakes use what was put in last.
 #[derive(Debug, Default)]
 pub struct Identity {
+    /// Answers to an ACME authority's handshakes.
+    challenges: Option<Arc<Challenges>>,
     current: RwLock<Option<Current>>,
 }
 
@@ -28,6 +31,11 @@ struct Current {
 }
 
 impl Identity {
+    /// No certificate yet; `challenges` is given where ACME is on.
+    pub fn new(challenges: Option<Arc<Challenges>>) -> Self {
+        Self { challenges, current: RwLock::default() }
+    }
+
     /// Takes `key` into use. `may_be_public` is false for certificates of the local CA.
     pub fn replace(&self, key: Arc<CertifiedKey>, may_be_public: bool) {
         let public_roots = if may_be_public { public_verifier() } else { None };
@@ -62,7 +70,10 @@ impl Identity {
 }
 
 impl ResolvesServerCert for Identity {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(answer) = self.challenges.as_ref().and_then(|challenges| challenges.resolve(&hello)) {
+            return answer;
+        }
         self.current().map(|current| current.key)
     }
 }

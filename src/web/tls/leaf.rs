@@ -73,7 +73,7 @@ fn is_good(chain: &[CertificateDer<'_>], authority: &Authority, names: &Names, n
 }
 
 /// The subject alternative names of a certificate.
-fn names_of(certificate: &X509Certificate<'_>) -> Option<Names> {
+pub fn names_of(certificate: &X509Certificate<'_>) -> Option<Names> {
     let mut names = Names::default();
     for name in &certificate.subject_alternative_name().ok()??.value.general_names {
         match name {

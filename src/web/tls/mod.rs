@@ -1,5 +1,6 @@
 //! TLS: the certificate of the operator, or a local CA and a leaf made at first run (DESIGN section 6).
 
+pub mod acme;
 mod authority;
 mod files;
 mod identity;
@@ -17,7 +18,9 @@ use rustls::server::NoServerSessionStorage;
 pub use identity::{Identity, provider};
 
 use crate::config::Config;
+use acme::Acme;
 use authority::{Authority, Made};
+use files::Watched;
 use names::Wanted;
 
 /// What we offer by ALPN; browsers send none on `turns:`, and the first byte inside decides in any case.
@@ -31,66 +34,99 @@ pub struct Tls {
     pub server: Arc<ServerConfig>,
     /// What the operator should know about the certificate, one sentence each.
     pub notices: Vec<String>,
-    local: Option<Local>,
+    /// Present where certificates come by ACME.
+    pub acme: Option<Arc<Acme>>,
+    source: Source,
 }
 
-/// A certificate of our own making.
-struct Local {
-    dir: PathBuf,
-    authority: Authority,
+/// Where the certificate comes from when it does not come by ACME.
+enum Source {
+    /// The operator's files.
+    Files(Watched),
+    /// Our own making.
+    Local { dir: PathBuf, authority: Box<Authority> },
 }
 
 impl Tls {
-    /// Reads the operator's certificate, or opens (at first run: makes) the local CA and its leaf.
-    /// `interfaces` are this machine's addresses, `now` is in unix seconds.
+    /// Reads the operator's certificate, or opens (at first run: makes) the local CA and its leaf; the certificate
+    /// that ACME brought in an earlier run goes before the leaf. `interfaces` are this machine's addresses, `now` is
+    /// in unix seconds.
     pub fn open(config: &Config, interfaces: &[IpAddr], now: u64) -> Result<Self> {
-        let identity = Arc::new(Identity::default());
-        let server = server_config(Arc::clone(&identity))?;
         if let Some((chain, key)) = &config.certificate {
-            identity.replace(Arc::new(files::read_certified_key(chain, key)?), true);
-            return Ok(Self { identity, server, notices: Vec::new(), local: None });
+            let (watched, key) = Watched::open(chain, key)?;
+            let identity = Arc::new(Identity::new(None));
+            let server = server_config(&identity, false)?;
+            identity.replace(Arc::new(key), true);
+            return Ok(Self { identity, server, notices: Vec::new(), acme: None, source: Source::Files(watched) });
         }
+        let (acme, stored) = Acme::open(config, now)?.unzip();
+        let identity = Arc::new(Identity::new(acme.as_ref().map(|acme| Arc::clone(&acme.challenges))));
+        let server = server_config(&identity, acme.is_some())?;
         let wanted = Wanted::collect(config, interfaces);
         let (authority, made) = Authority::open(&config.state_dir, &wanted, now)?;
         let names = authority.permitted.fit(&wanted);
-        let (key, _) = leaf::open(&config.state_dir, &authority, &names, now)?;
-        identity.replace(Arc::new(key), false);
-        let local = Local { dir: config.state_dir.clone(), authority };
-        Ok(Self { identity, server, notices: notice(made), local: Some(local) })
+        let (leaf, _) = leaf::open(&config.state_dir, &authority, &names, now)?;
+        match stored.flatten() {
+            Some(stored) => identity.replace(Arc::new(stored), true),
+            None => identity.replace(Arc::new(leaf), false),
+        }
+        let source = Source::Local { dir: config.state_dir.clone(), authority: Box::new(authority) };
+        Ok(Self { identity, server, notices: notice(made), acme, source })
     }
 
-    /// Issues the leaf again when it ages or the machine's addresses changed; true when it did.
+    /// Takes the operator's files again when they changed, or issues the leaf again when it ages or the machine's
+    /// addresses changed; true when a new certificate is in use.
     pub fn renew(&self, config: &Config, interfaces: &[IpAddr], now: u64) -> Result<bool> {
-        let Some(local) = &self.local else { return Ok(false) };
-        let names = local.authority.permitted.fit(&Wanted::collect(config, interfaces));
-        let (key, is_new) = leaf::open(&local.dir, &local.authority, &names, now)?;
-        if is_new {
-            self.identity.replace(Arc::new(key), false);
+        let (key, may_be_public) = match &self.source {
+            Source::Files(watched) => (watched.changed()?, true),
+            Source::Local { dir, authority } => {
+                let names = authority.permitted.fit(&Wanted::collect(config, interfaces));
+                let (key, is_new) = leaf::open(dir, authority, &names, now)?;
+                (Some(key).filter(|_| is_new && self.is_local()), false)
+            }
+        };
+        let is_new = key.is_some();
+        if let Some(key) = key {
+            self.identity.replace(Arc::new(key), may_be_public);
         }
         Ok(is_new)
     }
 
-    /// The local CA in PEM form; `None` with a certificate of the operator's.
+    /// The local CA in PEM form; `None` while its leaf is not the certificate in use.
     pub fn authority_pem(&self) -> Option<&str> {
-        self.local.as_ref().map(|local| local.authority.pem.as_str())
+        match &self.source {
+            Source::Local { authority, .. } if self.is_local() => Some(&authority.pem),
+            Source::Local { .. } | Source::Files(_) => None,
+        }
     }
 
     /// The local CA's file.
     pub fn authority_file(&self) -> Option<PathBuf> {
-        self.local.as_ref().map(|local| authority::certificate_file(&local.dir))
+        match &self.source {
+            Source::Local { dir, .. } => Some(authority::certificate_file(dir)),
+            Source::Files(_) => None,
+        }
+    }
+
+    /// True while no certificate has come by ACME.
+    fn is_local(&self) -> bool {
+        self.acme.as_ref().is_none_or(|acme| acme.status().validity.is_none())
     }
 }
 
-fn server_config(identity: Arc<Identity>) -> Result<Arc<ServerConfig>> {
+fn server_config(identity: &Arc<Identity>, has_acme: bool) -> Result<Arc<ServerConfig>> {
     let mut server = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(identity);
+        .with_cert_resolver(Arc::clone(identity) as _);
     // Sessions are resumed by tickets that the client keeps: a table here would be too small for everybody who comes
     // back after a cut, and costs memory.
     server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.alpn_protocols = ALPN.iter().map(|name| name.to_vec()).collect();
+    if has_acme {
+        server.alpn_protocols.push(acme::ALPN.to_vec());
+    }
     Ok(Arc::new(server))
 }
 

@@ -1,0 +1,148 @@
+//! Edges that a small mistake in the core would move: each was found by a mutant that no other test had noticed
+//! (`tests/MUTANTS.md`).
+
+mod relay_common;
+
+use relais::relay::{Event, Exposure};
+use relay_common::*;
+
+const CLIENT: &str = "198.51.100.7:4000";
+const CLIENT_V6: &str = "[2001:db8::7]:4000";
+
+#[test]
+fn refusals_are_told_with_method_and_code() {
+    let mut world = World::new(settings());
+    let mut client = world.client(CLIENT, "p.1");
+    client.password = "wrong".into();
+    world.events.clear();
+    assert_eq!(world.ask(&client, Ask::request(ALLOCATE, 1).transport(17).signed(&client)).code(), Some(401));
+    let (client, _) = world.allocated("198.51.100.8:4000", "p.2");
+    assert_eq!(world.bind(&client, 0x4000, PRIVATE_PEER), Some(403));
+    let told = world.events.iter().filter_map(|event| match event {
+        Event::Refused { method, code, .. } => Some((*method, *code)),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [(3, 401), (3, 401), (9, 403)], "the second is the newcomer's challenge");
+}
+
+/// The lowest bit of a token says which family it is good for; all else of it is unpredictable.
+#[test]
+fn reservation_tokens_name_their_family_and_nothing_else() {
+    for (address, family) in [(CLIENT, 0), (CLIENT_V6, 1)] {
+        let mut world = World::new(settings());
+        let mut tokens = std::collections::BTreeSet::new();
+        for number in 0..40 {
+            let client = world.client(&address.replace("4000", &(4000 + number).to_string()), "p.1");
+            let ask = Ask::request(ALLOCATE, number).transport(17).attr(0x0018, &[0x80]).signed(&client);
+            let token = world.ask(&client, ask).get(0x0022).expect("RESERVATION-TOKEN");
+            assert_eq!(token[0] & 1, family);
+            tokens.insert(token);
+        }
+        let first: std::collections::BTreeSet<u8> = tokens.iter().map(|token| token[0]).collect();
+        assert_eq!(tokens.len(), 40);
+        assert!(first.len() > 20, "{} first bytes of 40", first.len());
+    }
+}
+
+#[test]
+fn an_owners_key_proves_no_other_name() {
+    let mut world = World::new(settings());
+    let (owner, _) = world.allocated(CLIENT, "p.1");
+    let other = Client::new(tuple(CLIENT), "p.2");
+    let ask = Ask::request(REFRESH, 5)
+        .attr(0x0006, other.username.as_bytes())
+        .attr(0x0014, REALM.as_bytes())
+        .attr(0x0015, &owner.nonce)
+        .integrity(&owner);
+    assert_eq!(world.ask(&owner, ask).code(), Some(401));
+}
+
+#[test]
+fn an_owners_key_is_good_for_its_own_algorithm_only() {
+    let mut world = World::new(settings());
+    let (owner, _) = world.allocated(CLIENT, "p.1");
+    let challenge = world.ask(&owner, Ask::request(ALLOCATE, 6).transport(17));
+    let offered = challenge.get(0x8002).expect("PASSWORD-ALGORITHMS");
+    // SHA-256 is named, and the MD5 key signs.
+    let ask = Ask::request(REFRESH, 7).attr(0x8002, &offered).attr(0x001d, &[0, 2, 0, 0]).signed(&owner);
+    assert_eq!(world.ask(&owner, ask).code(), Some(401));
+    let ask = Ask::request(REFRESH, 8).attr(0x8002, &offered).attr(0x001d, &[0, 1, 0, 0]).signed(&owner);
+    assert_eq!(world.ask(&owner, ask).code(), None);
+}
+
+#[test]
+fn a_static_user_owns_what_it_made() {
+    let mut world = World::new(settings());
+    let mut alice = Client::new(tuple(CLIENT), "p.1");
+    (alice.username, alice.password) = ("alice".into(), "wonderland".into());
+    world.challenge(&mut alice);
+    assert_eq!(world.ask(&alice, Ask::request(ALLOCATE, 1).transport(17).signed(&alice)).code(), None);
+    assert_eq!(world.ask(&alice, Ask::request(REFRESH, 2).signed(&alice)).code(), None);
+    let mut other = Client::new(tuple(CLIENT), "p.1");
+    other.nonce = alice.nonce.clone();
+    assert_eq!(world.ask(&other, Ask::request(REFRESH, 3).signed(&other)).code(), Some(441));
+}
+
+#[test]
+fn a_full_list_of_channels_takes_its_own_back_and_new_ones_when_old_ones_are_over() {
+    let mut world = World::new(settings());
+    let (mut client, _) = world.allocated(CLIENT, "p.1");
+    let channels = settings().channels as u16;
+    for number in 0..channels {
+        assert_eq!(world.bind(&client, 0x4000 + number, &format!("8.8.8.8:{}", 5000 + number)), None);
+    }
+    assert_eq!(world.bind(&client, 0x4fff, "8.8.8.8:6000"), Some(508));
+    assert_eq!(world.bind(&client, 0x4000, "8.8.8.8:5000"), None, "one that is there is refreshed");
+    let hour = Ask::request(REFRESH, 9).lifetime(3600).signed(&client);
+    assert_eq!(world.ask(&client, hour).code(), None);
+    // 600 s of life and 300 s of reservation.
+    world.pass(899);
+    assert_eq!(world.bind(&client, 0x4fff, "8.8.8.8:6000"), Some(508));
+    world.pass(2);
+    world.challenge(&mut client);
+    assert_eq!(world.bind(&client, 0x4fff, "8.8.8.8:6000"), None);
+}
+
+#[test]
+fn one_familys_end_leaves_the_others_channels() {
+    let mut world = World::new(settings());
+    let client = world.client(CLIENT, "p.1");
+    let both = Ask::request(ALLOCATE, 1).transport(17).additional_family(2).signed(&client);
+    assert_eq!(world.ask(&client, both).code(), None);
+    let relays = world.opened.clone();
+    assert_eq!((world.bind(&client, 0x4000, PEER), world.bind(&client, 0x4001, PEER_V6)), (None, None));
+    let end = Ask::request(REFRESH, 2).lifetime(0).family(2).signed(&client);
+    assert_eq!(world.ask(&client, end).code(), None);
+    assert!(world.channel_data(&client, 0x4001, b"x").is_none());
+    assert!(world.channel_data(&client, 0x4000, b"x").is_some());
+    for relay in relays {
+        let v4 = relay.family == relais::relay::Family::V4;
+        let got = world.peer(relay, if v4 { PEER } else { PEER_V6 }, 1);
+        assert_eq!(got.map(|got| got.head().len()), v4.then_some(4));
+    }
+    // The number and the peer are free again as far as that family goes, which is not at all.
+    assert_eq!(world.bind(&client, 0x4001, PEER_TOO), None);
+}
+
+#[test]
+fn what_strangers_cost_is_counted_in_whole_packets() {
+    let mut world = World::new(settings());
+    let client = Client::new(tuple(CLIENT), "p.1");
+    let (mut received, mut sent) = (0, 0);
+    for number in 0..5 {
+        let ask = Ask::request(BINDING, number).attr(0x8022, &vec![b'x'; number as usize * 20]);
+        received += ask.clone().bytes().len() as u64 + 28;
+        sent += world.ask(&client, ask).message.raw.len() as u64 + 28;
+        assert_eq!(world.relay.exposure(), Exposure { replies: u64::from(number) + 1, received, sent });
+    }
+}
+
+#[test]
+fn the_first_of_two_data_attributes_counts() {
+    let mut world = World::new(settings());
+    let (client, _) = world.allocated(CLIENT, "p.1");
+    world.permit(&client, PEER);
+    let ask = Ask::indication(SEND).peer(PEER).data(b"first").data(b"the second").bytes();
+    let sent = world.send(&client.tuple, &ask).expect("it goes to the peer");
+    assert_eq!(&ask[sent.start..sent.start + sent.len], b"first");
+}
