@@ -219,6 +219,19 @@ fn a_dead_streamer_gives_way() {
 }
 
 #[test]
+fn who_waits_for_a_place_by_a_token_that_is_revoked_does_not_get_it() {
+    let mut world = World::new(HubLimits::default());
+    world.join(1, Wish::stream("s", "t", Role::Streamer));
+    assert_eq!(world.join(2, Wish::stream("s", "u", Role::Streamer).token("spent")), ["1 probe"]);
+    world.hub.handle_revoked(world.now, "another");
+    assert_eq!(world.drain(), [""; 0]);
+    world.hub.handle_revoked(world.now, "spent");
+    assert_eq!(world.drain(), ["2 closed TokenRevoked"]);
+    assert_eq!(world.pass(Duration::from_secs(60)), [""; 0], "nobody waits any more");
+    assert_eq!(world.hub.poll_timeout(), None);
+}
+
+#[test]
 fn nobody_takes_the_id_of_a_living_viewer() {
     let mut world = World::new(HubLimits::default());
     world.join(1, Wish::stream("s", "v", Role::Viewer).alias("5"));

@@ -25,9 +25,13 @@ impl Hub {
         is_here
     }
 
-    /// The token of this id was revoked: whoever came in by it goes.
+    /// The token of this id was revoked: whoever came in by it goes, and nobody waits for a place by it.
     pub fn handle_revoked(&mut self, now: Mono, token: &str) {
         self.handle_timeout(now);
+        for link in self.challenges.by_token(token) {
+            self.withdraw(link);
+            self.shut_out(link, Fault::TokenRevoked);
+        }
         let bears = |peer: &&Peer| peer.pass.token.as_deref() == Some(token);
         let mut bearers: Vec<PeerId> = self.peers.values().filter(bears).map(|peer| peer.id.clone()).collect();
         bearers.sort_unstable();
