@@ -148,4 +148,12 @@ mod tests {
         }
         assert!(gate.buckets.lock().expect("lock").failures.len() <= COUNTED);
     }
+
+    #[test]
+    fn each_host_may_ask_so_often() {
+        let gate = gate();
+        let answered = |host: &str| (0..1000).filter(|_| gate.answers(host.into(), Mono(0))).count();
+        assert_eq!((answered("a"), answered("b")), (QUESTIONS_PER_SECOND as usize, QUESTIONS_PER_SECOND as usize));
+        assert!(gate.answers("a".into(), Mono(50)));
+    }
 }
