@@ -254,6 +254,8 @@ fn what_happens_is_noticed_in_order() {
     let mut world = World::new(HubLimits::default());
     world.join(1, Wish::call("r", "h").role(Role::Host).token("th"));
     world.join(2, Wish::call("r", "a").token("ta"));
+    // By the same token in a stream of that name: what was given out for it ends all the same.
+    world.join(3, Wish::stream("r", "s", Role::Viewer).token("ta").alias("1"));
     world.hub.handle_command(world.now, LinkId { connection: 1, slot: 0 }, Command::Kick(peer("a")));
     world.hub.handle_command(world.now, LinkId { connection: 1, slot: 0 }, Command::Leave);
     let notices: Vec<String> = std::iter::from_fn(|| world.hub.poll_output())
