@@ -208,7 +208,8 @@ impl<P: Protocol + Send + 'static> Mount<P> {
             let Some(socket) = websocket::accept(on_upgrade, max_message).await else { return };
             let Some(port) = mount.web.hub.open(place).await else { return };
             let session = mount.session(&session_id(&SystemRandom), Transport::WebSocket, token);
-            Task::new(session, port, desk, mount.held()).connected(Box::new(socket)).run().await;
+            // A task of its own: this one holds what the way here needed.
+            tokio::spawn(Task::new(session, port, desk, mount.held()).connected(Box::new(socket)).run());
         });
         Ok(())
     }
