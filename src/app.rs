@@ -119,7 +119,7 @@ impl App {
         let allocations = self.web.net.allocations();
         tracing::info!(allocations, "stopping");
         let _ = self.stop.send(true);
-        let drain_timeout = self.web.config.drain_timeout;
+        let drain_timeout = self.web.config().drain_timeout;
         let hub = self.web.hub.clone();
         let drained = async {
             // Pages get their notice before the requests under way are waited for.
@@ -196,7 +196,7 @@ async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>)
         }
         let (web, tls) = (Arc::clone(&web), Arc::clone(&tls));
         let renewed =
-            tokio::task::spawn_blocking(move || tls.renew(&web.config, &net::interface_addresses(), clock::now().unix));
+            tokio::task::spawn_blocking(move || tls.renew(&web.config(), &net::interface_addresses(), clock::now().unix));
         match renewed.await {
             Ok(Ok(true)) => tracing::info!("a new server certificate is in use"),
             Ok(Ok(false)) | Err(_) => {}
@@ -229,7 +229,7 @@ fn warn_about_access(web: &Web) {
     let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
     let bound = &web.bound;
     let is_local = bound.udp.iter().chain(&bound.tcp).chain(&bound.http).all(is_loopback);
-    if web.access == Access::Open && !is_local {
+    if web.live.get().access == Access::Open && !is_local {
         tracing::warn!(
             "access is open: whoever reaches this server may hold calls and use its relay (--access invite)"
         );

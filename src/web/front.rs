@@ -99,8 +99,8 @@ impl Front {
 
     fn take(self: &Arc<Self>, listener: &Listener, stream: TcpStream, client: SocketAddr) {
         let ip = client.ip().to_canonical();
-        let trusted = &self.site.web.config.trust_proxy;
-        let stands_for_many = ip.is_loopback() || trusted.iter().any(|block| is_in_block(block, ip));
+        let config = self.site.web.config();
+        let stands_for_many = ip.is_loopback() || config.trust_proxy.iter().any(|block| is_in_block(block, ip));
         let counts_for = (!stands_for_many).then_some(ip);
         let Some(open) = self.open.enter(counts_for) else {
             tracing::debug!(%client, "too many connections from there");
