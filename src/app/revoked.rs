@@ -93,7 +93,7 @@ impl Keeper {
             }
             failed => {
                 let error = failed.map_or_else(|error| error.to_string(), |done| format!("{done:?}"));
-                tracing::error!(path = %self.path.display(), error, "cannot keep what was revoked: it would count again after a restart");
+                tracing::error!(path = %self.path.display(), error, "cannot keep what was revoked, which would count again after a restart: free space there, or make it writable");
                 // So that the next turn tries again.
                 self.changes.mark_changed();
                 RETRY

@@ -4,7 +4,7 @@ use super::keys::{KEYS, Key};
 use super::{Config, show};
 
 /// One key whose value is another than the one in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Change {
     pub key: &'static Key,
     /// The new value as the file would have it, secrets hidden; `None`: left to its default.
@@ -51,6 +51,8 @@ fn keep_fixed(old: &Config, read: Config) -> Config {
         http: old.http,
         domain: old.domain,
         public_ips: old.public_ips,
+        alt_ip: old.alt_ip,
+        metrics: old.metrics,
         relay_ips: old.relay_ips,
         relay_ports: old.relay_ports,
         realm: old.realm,
@@ -81,6 +83,7 @@ api_keys = { shop = "0123456789abcdef0123456789abcdef" }
 [turn]
 udp = ["127.0.0.1:4478"]
 public_ip = ["203.0.113.7"]
+alt_ip = "127.0.0.9"
 relay_ip = ["127.0.0.1"]
 relay_ports = "50000-50100"
 realm = "elsewhere"
@@ -98,6 +101,7 @@ shards = 3
 tcp = ["127.0.0.1:4478"]
 http = ["127.0.0.1:4480"]
 trust_proxy = ["127.0.0.0/8"]
+metrics = "127.0.0.1:9000"
 origin = ["https://app.example.org"]
 domain = "call.example.org"
 static_dir = "/pages"

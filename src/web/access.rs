@@ -81,7 +81,7 @@ impl Web {
     pub async fn revoke_token(&self, account: &str, until: u64) {
         let now = clock::now().unix;
         self.net.revoked().revoke_token(now, account, until);
-        self.net.revoke(&format!("t.{account}.*"), now + self.config().credential_ttl.as_secs());
+        self.net.revoke(&format!("t.{account}.*"), now + self.live.get().longest_ttl.as_secs());
         self.hub.token_revoked(account.to_owned()).await;
     }
 

@@ -123,6 +123,11 @@ impl HubHandle {
         self.ask(Input::Stats).await.unwrap_or_default()
     }
 
+    /// True when the hub's task has answered.
+    pub async fn answers(&self) -> bool {
+        self.ask(Input::Stats).await.is_some()
+    }
+
     /// What is known of a peer; `None` when there is nobody of that id.
     pub async fn peer(&self, peer: PeerId) -> Option<PeerInfo> {
         self.ask(|reply| Input::Peer { peer, reply }).await.flatten()

@@ -1,6 +1,7 @@
 //! What a reload replaces, as one value: whoever answers a request takes it once and sees nothing half changed.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::gate::Gate;
 use crate::config::{Access, Config};
@@ -16,6 +17,8 @@ pub struct InForce {
     pub turn_secrets: Vec<Vec<u8>>,
     /// Who holds API keys and the admin token, and how fast they may use them.
     pub gate: Gate,
+    /// The longest lifetime that credentials were given so far: what is revoked is remembered that long.
+    pub longest_ttl: Duration,
 }
 
 /// Holds what is in force; it is replaced whole.

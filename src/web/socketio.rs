@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::desk::{Desk, SystemRandom, host, query, text};
 use super::websocket::{self, Socket};
 use super::{Connection, Web, polling};
-use crate::config::Limits;
 use crate::clock;
+use crate::config::Limits;
 use crate::signaling::dialect::socketio::limits::CONNECT_TIMEOUT;
 use crate::signaling::dialect::socketio::{
     self, BadRequest, Protocol, Session, Sockets, Terms, Timing, Transport, session_id,

@@ -38,7 +38,11 @@ pub(super) fn identify(web: &Web, connection: &Connection, request: &Request<Bod
         }
         return Err(unauthorized("key-invalid", "this is neither an API key nor the admin token of this server"));
     };
-    if web.live.get().gate.admits(&caller, now) { Ok(caller) } else { Err(too_many("this key asks too often: wait a second")) }
+    if web.live.get().gate.admits(&caller, now) {
+        Ok(caller)
+    } else {
+        Err(too_many("this key asks too often: wait a second"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -95,6 +99,16 @@ pub(super) async fn tokens(State(shared): State<Arc<Shared>>, request: Request<B
         Ok(json(StatusCode::CREATED, &minted))
     };
     answer.await.unwrap_or_else(|refused: Refused| *refused)
+}
+
+/// `GET /metrics`: the figures of the server, for the administrator.
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    let web = &shared.web;
+    match connection(&request).and_then(|connection| identify(web, &connection, &request)) {
+        Ok(Caller::Admin) => crate::web::metrics::answer(web),
+        Ok(Caller::Key(_)) => *refuse(StatusCode::FORBIDDEN, "admin-only", "metrics need the admin token"),
+        Err(refused) => *refused,
+    }
 }
 
 #[derive(Deserialize)]
@@ -197,7 +211,7 @@ pub(super) async fn revoke(State(shared): State<Arc<Shared>>, request: Request<B
         let now = clock::now().unix;
         let (revoked, until) = match read(request).await? {
             RevokeWish::Subject(subject) => {
-                revoke_subject(web, &caller, &subject, now + MAX_TTL.max(web.config().credential_ttl.as_secs()))?
+                revoke_subject(web, &caller, &subject, now + MAX_TTL.max(web.live.get().longest_ttl.as_secs()))?
             }
             RevokeWish::Token(token) => {
                 let (account, until) = account_of(web, &caller, &token, now)?;
