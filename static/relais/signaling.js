@@ -14,7 +14,7 @@ const ANSWER_WITHIN = 10_000;
 /** Messages kept while the socket is away; a call needs some dozens. */
 const QUEUE_LIMIT = 256;
 /** Fatal for the connection, not for us: come back with back-off. */
-const PASSING = new Set(["join-timeout", "slow-reader", "too-fast", "shutdown"]);
+const PASSING = new Set(["join-timeout", "slow-reader", "too-fast"]);
 
 /** Milliseconds to wait before attempt number `attempt` (from 1): exponential, the upper half random. */
 export function backOff(attempt, random = Math.random) {
