@@ -124,9 +124,9 @@ bandwidth = 100000
 total_bandwidth = 200000
 rooms = 7
 peers_per_room = 8
-message_bytes = 9000
+message_bytes = 20000
 messages_per_second = 10
-bytes_per_second = 11000
+bytes_per_second = 30000
 "#;
 
     /// Keys that exclude others above.
