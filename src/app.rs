@@ -11,6 +11,7 @@ mod watchdog;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,7 +26,7 @@ use crate::config::{Access, Config};
 use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
-use crate::web::access::access_mode;
+use crate::web::access::{access_mode, spent_pass};
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
@@ -84,6 +85,8 @@ pub struct App {
     keeping: Keeping,
     webhooks: Webhooks,
     watch: Watch,
+    /// Access is open: what the hub asks about passes.
+    is_open: Arc<AtomicBool>,
     /// Holds the lock of the state directory.
     state: State,
 }
@@ -108,9 +111,11 @@ impl App {
         let access = access_mode(&config, &bound);
         let webhooks = Webhooks::start(config.webhook.as_ref())?;
         let watch = Watch::start(net.clone(), webhooks.clone(), config.credential_ttl);
+        let is_open = Arc::new(AtomicBool::new(access == Access::Open));
+        let bar = spent_pass(Arc::clone(&is_open), Arc::clone(net.revoked()));
         let hub = {
             let watch = watch.clone();
-            HubHandle::start(&config.limits, config.resume, move |notice| watch.notice(notice))
+            HubHandle::start(&config.limits, config.resume, bar, move |notice| watch.notice(notice))
         };
         let gate = Gate::new(&config.api_keys, &state.admin_token);
         let longest_ttl = config.credential_ttl;
@@ -126,7 +131,7 @@ impl App {
         let (keep, last) = watch::channel(false);
         let keeping = Keeping { stop: keep, task: tokio::spawn(keeper.run(last)) };
         warn_about_access(&web);
-        Ok(Self { web, tls, interfaces, stop, alive, keeping, webhooks, watch, state })
+        Ok(Self { web, tls, interfaces, stop, alive, keeping, webhooks, watch, is_open, state })
     }
 }
 

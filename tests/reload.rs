@@ -194,7 +194,6 @@ async fn reload_under_load_drops_nothing() {
     talking.go_on("before").await;
     assert!(trusts(&server, &first).await);
 
-    let mut last = first;
     let versions = [
         (
             "secrets = [\"south of here\", \"north\"]\ndeny_peer = [\"127.99.0.0/16\"]",
@@ -207,7 +206,7 @@ async fn reload_under_load_drops_nothing() {
         ("secrets = [\"south of here\"]", "allocations_total = 210"),
     ];
     for (turn, limits) in versions {
-        last = certificate(&server.place);
+        let last = certificate(&server.place);
         server.place.write("relais.toml", &file("", turn, &tls, limits));
         let lines = reload(&server, "\"reloaded\"");
         let applied = keys(&lines, ": applied");

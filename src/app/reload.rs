@@ -1,6 +1,8 @@
 //! SIGHUP: the configuration, the secrets and the certificate are read again. All of it is read and checked before any
 //! of it is put in force, so that a broken file changes nothing.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, Result};
 
 use super::App;
@@ -71,6 +73,7 @@ impl App {
         let gate = live.gate.with_keys(&config.api_keys, &self.state.admin_token);
         let longest_ttl = live.longest_ttl.max(config.credential_ttl);
         let access = access_mode(&config, &self.web.bound);
+        self.is_open.store(access == Access::Open, Ordering::Relaxed);
         self.web.live.replace(in_force(config, &self.state, turn_secrets, access, gate, longest_ttl));
         if live.access != access {
             super::warn_about_access(&self.web);
