@@ -248,6 +248,42 @@ impl Net {
         Ok(())
     }
 
+    /// Takes a configuration that was read again into use: secrets (newest first), users, peers, limits. `nonce_secret`
+    /// signs from now on; nonces signed with the one before stay good. Nothing changes when it cannot be used.
+    pub fn apply(&self, config: &Config, turn_secrets: &[Vec<u8>], nonce_secret: &[u8]) -> Result<(), String> {
+        self.reconfigure(|settings| {
+            current::take(settings, config);
+            settings.turn_secrets = turn_secrets.to_vec();
+            if settings.nonce_secrets.first().is_none_or(|first| first != nonce_secret) {
+                settings.nonce_secrets.insert(0, nonce_secret.to_vec());
+                settings.nonce_secrets.truncate(2);
+            }
+        })?;
+        self.shared.grants.set_limits(&config.limits);
+        self.shared.tcp.set_total(config.limits.tcp_connections_total);
+        Ok(())
+    }
+
+    /// Refuses every new allocation with 508 from now on; those that are there go on.
+    pub fn drain(&self) {
+        self.shared.grants.drain();
+    }
+
+    /// True when every UDP thread has answered. It waits for them without end: a caller gives it a time.
+    pub async fn answers(&self) -> bool {
+        let mailboxes = &self.shared.shard_mailboxes;
+        let (reply, mut answers) = mpsc::channel(mailboxes.len().max(1));
+        for mailbox in mailboxes {
+            mailbox.order(Order::Answer(reply.clone()));
+        }
+        drop(reply);
+        let mut count = 0;
+        while answers.recv().await.is_some() {
+            count += 1;
+        }
+        count == mailboxes.len()
+    }
+
     /// Live allocations, for the log line at the end and for status.
     pub fn allocations(&self) -> usize {
         self.shared.grants.allocations()
