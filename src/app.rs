@@ -2,56 +2,70 @@
 
 mod announce;
 mod bind;
+mod clock_watch;
+mod drain;
 mod follow;
+mod reload;
 mod revoked;
+mod watchdog;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock;
+use crate::config::load::{ConfigError, Loaded};
 use crate::config::{Access, Config};
-use crate::credentials::token::Tokens;
 use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
-use crate::web::access::access_mode;
+use crate::web::access::{access_mode, spent_pass};
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
+use crate::web::live::Live;
 use crate::web::routes::Site;
 use crate::web::tls::{Tls, acme};
-use crate::web::{Bound, Web};
+use crate::web::{self, Bound, Web};
 use crate::webhooks::Webhooks;
 use follow::Watch;
 
 /// How often addresses and the leaf's age are looked at.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
-/// How often a stopping server looks whether its signaling connections are closed.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// How long a stopping server waits for the webhook's receiver.
-const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Exit code after a second signal: that of a process ended by SIGINT in a shell.
 const INTERRUPTED: i32 = 130;
 
-/// Runs `serve` until SIGINT or SIGTERM.
-pub fn run(config: Config) -> Result<()> {
+/// Reads the configuration again from where it was read at the start.
+pub type Source = Box<dyn Fn() -> Result<Loaded, ConfigError>>;
+
+/// Runs `serve` until SIGINT or SIGTERM; SIGHUP reads the configuration again, by `load`.
+pub fn run(config: Config, load: &Source) -> Result<()> {
     let started = clock::now().mono;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let app = App::start(config).await?;
+        let mut app = App::start(config).await?;
         announce::ready(&app, started);
         systemd::ready();
-        signals.first().await;
+        tokio::spawn(clock_watch::run());
+        if let Some(grants) = systemd::watchdog() {
+            tokio::spawn(watchdog::run(Arc::clone(&app.web), grants));
+        }
+        while signals.next().await == Asked::Reload {
+            app.obey_reload(load).await;
+        }
         tokio::spawn(async move {
-            signals.first().await;
+            while signals.next().await == Asked::Reload {
+                tracing::warn!("nothing was reloaded: the server is stopping");
+            }
             std::process::exit(INTERRUPTED);
         });
         app.stop().await;
@@ -70,8 +84,11 @@ pub struct App {
     alive: Alive,
     keeping: Keeping,
     webhooks: Webhooks,
+    watch: Watch,
+    /// Access is open: what the hub asks about passes.
+    is_open: Arc<AtomicBool>,
     /// Holds the lock of the state directory.
-    _state: State,
+    state: State,
 }
 
 impl App {
@@ -82,7 +99,9 @@ impl App {
         let interfaces = net::interface_addresses();
         let tls = Arc::new(Tls::open(&config, &interfaces, now.unix)?);
         let listeners = bind::listeners(&config)?;
+        let metrics = bind::metrics(&config)?;
         let mut bound = bind::addresses(&listeners);
+        bound.metrics = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         let turn_secrets = state::turn_secrets(&config)?;
         let revoked = Arc::<Revocations>::default();
         revoked::restore(&config.state_dir, &revoked)?;
@@ -92,53 +111,27 @@ impl App {
         let access = access_mode(&config, &bound);
         let webhooks = Webhooks::start(config.webhook.as_ref())?;
         let watch = Watch::start(net.clone(), webhooks.clone(), config.credential_ttl);
-        let hub = HubHandle::start(&config.limits, config.resume, move |notice| watch.notice(notice));
+        let is_open = Arc::new(AtomicBool::new(access == Access::Open));
+        let bar = spent_pass(Arc::clone(&is_open), Arc::clone(net.revoked()));
+        let hub = {
+            let watch = watch.clone();
+            HubHandle::start(&config.limits, config.resume, bar, move |notice| watch.notice(notice))
+        };
+        let gate = Gate::new(&config.api_keys, &state.admin_token);
+        let longest_ttl = config.credential_ttl;
         let web = Arc::new(Web {
-            access,
-            tokens: Tokens::new(state.token_key.clone())
-                .with_api_keys(config.api_keys.iter().map(|key| (key.id.as_str(), key.secret.as_str()))),
-            gate: Gate::new(&config.api_keys, &state.admin_token),
+            live: Live::new(reload::in_force(config, &state, turn_secrets, access, gate, longest_ttl)),
             kept: keeper.kept(),
-            turn_secrets,
             net,
             hub,
             bound,
             identity: Arc::clone(&tls.identity),
-            config: Arc::new(config),
         });
-        let (stop, alive) = serve(&web, &tls, listeners)?;
+        let (stop, alive) = serve(&web, &tls, listeners, metrics)?;
         let (keep, last) = watch::channel(false);
         let keeping = Keeping { stop: keep, task: tokio::spawn(keeper.run(last)) };
         warn_about_access(&web);
-        Ok(Self { web, tls, interfaces, stop, alive, keeping, webhooks, _state: state })
-    }
-
-    /// Stops: no more connections, pages are told, requests under way end (at most `drain_timeout`), shards end.
-    pub async fn stop(self) {
-        systemd::stopping();
-        let allocations = self.web.net.allocations();
-        tracing::info!(allocations, "stopping");
-        let _ = self.stop.send(true);
-        let drain_timeout = self.web.config.drain_timeout;
-        let hub = self.web.hub.clone();
-        let drained = async {
-            // Pages get their notice before the requests under way are waited for.
-            hub.shutdown().await;
-            self.alive.ended().await;
-            while hub.connections() > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
-        };
-        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!(seconds = drain_timeout.as_secs(), "requests were still under way");
-        }
-        let _ = self.keeping.stop.send(true);
-        let _ = self.keeping.task.await;
-        let net = self.web.net.clone();
-        // It waits for threads.
-        let _ = tokio::task::spawn_blocking(move || net.stop()).await;
-        self.webhooks.finish(LAST_WORDS).await;
-        tracing::info!("stopped");
+        Ok(Self { web, tls, interfaces, stop, alive, keeping, webhooks, watch, is_open, state })
     }
 }
 
@@ -167,14 +160,22 @@ impl Alive {
     }
 }
 
-/// Starts one accept loop per listener and the certificate's renewal.
-fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(watch::Sender<bool>, Alive)> {
+/// Starts one accept loop per listener, and what follows this host's addresses.
+fn serve(
+    web: &Arc<Web>,
+    tls: &Arc<Tls>,
+    listeners: Vec<Listener>,
+    metrics: Option<TcpListener>,
+) -> Result<(watch::Sender<bool>, Alive)> {
     let (stop, stopped) = watch::channel(false);
     let alive = Alive::new();
     let site = Arc::new(Site::new(Arc::clone(web), Arc::clone(tls)).context("cannot open --static-dir")?);
     let front = Arc::new(Front::new(site, stopped.clone(), alive.held.downgrade()));
     for listener in listeners {
         tokio::spawn(Arc::clone(&front).accept(listener));
+    }
+    if let Some(listener) = metrics {
+        tokio::spawn(web::metrics::serve(Arc::clone(web), listener, stopped.clone()));
     }
     if let Some(acme) = &tls.acme {
         let bound = &web.bound;
@@ -185,18 +186,26 @@ fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(wa
     Ok((stop, alive))
 }
 
-/// Issues the leaf again while running, when it ages or addresses change.
+/// Follows this host's addresses: the peer policy must know them all, and the certificate names them. Issues the leaf
+/// again when it ages, too.
 async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(RENEWAL_INTERVAL);
     interval.tick().await;
+    let addresses = net::AddressWatch::new();
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             _ = interval.tick() => {}
+            () = addresses.changed() => {}
         }
         let (web, tls) = (Arc::clone(&web), Arc::clone(&tls));
-        let renewed =
-            tokio::task::spawn_blocking(move || tls.renew(&web.config, &net::interface_addresses(), clock::now().unix));
+        let renewed = tokio::task::spawn_blocking(move || {
+            let interfaces = net::interface_addresses();
+            if web.net.set_interface_addresses(&interfaces) {
+                tracing::info!("the addresses of this host have changed");
+            }
+            tls.renew(&web.config(), &interfaces, clock::now().unix)
+        });
         match renewed.await {
             Ok(Ok(true)) => tracing::info!("a new server certificate is in use"),
             Ok(Ok(false)) | Err(_) => {}
@@ -216,7 +225,7 @@ fn start_net(
         config,
         turn_secrets: turn_secrets.to_vec(),
         nonce_secret: state.turn_secret.clone(),
-        tcp_addresses: [bound.tcp.as_slice(), bound.http.as_slice()].concat(),
+        tcp_addresses: [bound.tcp.as_slice(), &bound.http, bound.metrics.as_slice()].concat(),
         revoked,
     };
     Net::start(setup).map_err(|error| {
@@ -229,15 +238,25 @@ fn warn_about_access(web: &Web) {
     let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
     let bound = &web.bound;
     let is_local = bound.udp.iter().chain(&bound.tcp).chain(&bound.http).all(is_loopback);
-    if web.access == Access::Open && !is_local {
+    if web.live.get().access == Access::Open && !is_local {
         tracing::warn!(
             "access is open: whoever reaches this server may hold calls and use its relay (--access invite)"
         );
     }
 }
 
-/// SIGINT and SIGTERM.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// SIGHUP.
+    Reload,
+    /// SIGINT or SIGTERM.
+    Stop,
+}
+
+/// SIGHUP, SIGINT and SIGTERM.
 struct Signals {
+    hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -245,13 +264,15 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let hang_up = listen(SignalKind::hangup())?;
+        Ok(Self { hang_up, interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    async fn first(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
         }
     }
 }

@@ -31,13 +31,13 @@ fn refusals_are_told_with_method_and_code() {
 /// The lowest bit of a token says which family it is good for; all else of it is unpredictable.
 #[test]
 fn reservation_tokens_name_their_family_and_nothing_else() {
-    for (address, family) in [(CLIENT, 0), (CLIENT_V6, 1)] {
+    for (address, family) in [(CLIENT, 0_u8), (CLIENT_V6, 1)] {
         let mut world = World::new(settings());
         let mut tokens = std::collections::BTreeSet::new();
         for number in 0..40 {
             let client = world.client(&address.replace("4000", &(4000 + number).to_string()), "p.1");
-            let ask = Ask::request(ALLOCATE, number).transport(17).attr(0x0018, &[0x80]).signed(&client);
-            let token = world.ask(&client, ask).get(0x0022).expect("RESERVATION-TOKEN");
+            let ask = Ask::request(ALLOCATE, number).transport(17).family(family + 1).attr(0x0018, &[0x80]);
+            let token = world.ask(&client, ask.signed(&client)).get(0x0022).expect("RESERVATION-TOKEN");
             assert_eq!(token[0] & 1, family);
             tokens.insert(token);
         }
@@ -187,6 +187,23 @@ fn who_is_revoked_while_the_socket_opens_gets_none() {
     let (_, reply) = world.replies.pop().expect("an answer");
     assert_eq!((reply.code(), world.relay.allocations()), (Some(401), 0));
     assert_eq!((world.opened.len(), world.closed.len()), (2, 2), "both sockets are closed, once");
+}
+
+#[test]
+fn traffic_is_counted_for_the_core_too_and_outlives_its_allocation() {
+    let mut world = World::new(settings());
+    let (client, relay) = world.allocated(CLIENT, "p.1");
+    world.permit(&client, PEER);
+    assert!(world.send_to(&client, PEER, &[1; 100]).is_some());
+    assert!(world.peer(relay, PEER, 70).is_some() && world.peer(relay, PEER, 7).is_some());
+    let traffic = world.relay.traffic();
+    assert_eq!(world.ask(&client, Ask::request(REFRESH, 9).lifetime(0).signed(&client)).code(), None);
+    let told = world.events.iter().find_map(|event| match event {
+        Event::Deleted { traffic, .. } => Some(*traffic),
+        _ => None,
+    });
+    assert_eq!((Some(traffic), world.relay.traffic()), (told, traffic));
+    assert_ne!(traffic, relais::relay::Traffic::default());
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub fn to_toml(config: &Config) -> String {
 }
 
 /// The value of the key `name` in TOML; `None` when it is left to its default.
-fn value_of(config: &Config, name: &str) -> Option<String> {
+pub(super) fn value_of(config: &Config, name: &str) -> Option<String> {
     let limits = &config.limits;
     let acme = config.acme.as_ref();
     match name {
@@ -39,6 +39,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
             Some(bound) => format!("{}/{bound}", ip.public),
             None => ip.public.to_string(),
         })),
+        "alt_ip" => config.alt_ip.map(quote),
         "relay_ip" => list(&config.relay_ips),
         "relay_ports" => Some(quote(format_args!("{}-{}", config.relay_ports.0, config.relay_ports.1))),
         "realm" => Some(quote(&config.realm)),
@@ -55,6 +56,7 @@ fn value_of(config: &Config, name: &str) -> Option<String> {
         "shards" => Some(config.shards.to_string()),
         "tcp" => listen(&config.tcp),
         "http" => listen(&config.http),
+        "metrics" => config.metrics.map(quote),
         "trust_proxy" => list(&config.trust_proxy),
         "origin" => list(&config.origins),
         "domain" => config.domain.as_ref().map(quote),

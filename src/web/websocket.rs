@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::desk::{Desk, host, query, text};
+use super::desk::{Desk, host, query, query_token, text};
 use super::hub::{Port, sleep};
 use super::{Connection, Web};
 use crate::clock;
@@ -74,10 +74,10 @@ pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request
 fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) -> bool {
     let Some(place) = web.hub.admit(connection.client.ip()) else { return false };
     let is_native = request.uri().path() == "/api/ws";
-    let (stream, token) = (query(request, "stream"), query(request, "token"));
+    let (stream, token) = (query(request, "stream"), query_token(request));
     let desk = Desk::new(Arc::clone(web), connection, request);
     let on_upgrade = hyper::upgrade::on(request);
-    let (hub, resume) = (web.hub.clone(), web.config.resume);
+    let (hub, resume) = (web.hub.clone(), web.config().resume);
     tokio::spawn(async move {
         let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
         let Some(port) = hub.open(place).await else { return };

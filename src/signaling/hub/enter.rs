@@ -50,6 +50,9 @@ impl Hub {
 
     /// Lets a peer in, or says why not. `has_place`: it takes the place of a peer that just left for it.
     pub(super) fn try_enter(&mut self, link: LinkId, join: Join, has_place: bool) {
+        if self.is_draining && !has_place {
+            return self.shut_out(link, Fault::Shutdown);
+        }
         let admitted = match self.admit(&join, has_place) {
             Err(Refusal::No(Fault::RoomFull)) if self.make_room(&join.room) => self.admit(&join, has_place),
             other => other,
@@ -101,6 +104,11 @@ impl Hub {
         };
         if let Some(old) = old_link {
             self.links.remove(&old);
+        }
+        // Who comes by another dialect knows of its session from now on, and is given credentials.
+        let is_unaware = join.session.as_ref().is_some_and(|request| request.unaware);
+        if let Some(session) = self.peers.get_mut(&id).and_then(|peer| peer.session.as_mut()) {
+            session.unaware &= is_unaware;
         }
         self.attach_again(link, &id, seq);
         TakenUp::Goes

@@ -9,7 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::queue::Queue;
 use super::{MAX_QUEUED_BYTES, SLOTS, sleep};
 use crate::clock;
-use crate::signaling::{Command, Fault, Hub, HubLimits, LinkId, Notice, Output, PeerId, PeerInfo, RoomKey, Stats};
+use crate::signaling::{
+    Command, Fault, Hub, HubLimits, LinkId, Notice, Output, Pass, PeerId, PeerInfo, RoomKey, Stats,
+};
 
 /// What the task is told and asked.
 pub(super) enum Input {
@@ -21,11 +23,16 @@ pub(super) enum Input {
     Kick { peer: PeerId, reply: oneshot::Sender<bool> },
     CloseRoom { room: RoomKey, reply: oneshot::Sender<bool> },
     Revoked { token: String },
+    Limits(Box<HubLimits>),
+    Drain { seconds: u64 },
     Shutdown(oneshot::Sender<()>),
 }
 
 /// Told of everything that happens in the rooms.
 type Watch = Box<dyn FnMut(&Notice) + Send>;
+
+/// Why who came by this pass does not get in any more.
+pub(super) type Bar = Box<dyn Fn(&Pass) -> Option<Fault> + Send>;
 
 pub(super) struct Task {
     hub: Hub,
@@ -34,12 +41,13 @@ pub(super) struct Task {
     leaving: HashMap<u64, Arc<Queue>>,
     /// Bytes of all queues.
     queued: Arc<AtomicUsize>,
+    bar: Bar,
     watch: Watch,
 }
 
 impl Task {
-    pub(super) fn new(limits: HubLimits, queued: Arc<AtomicUsize>, watch: Watch) -> Self {
-        Self { hub: Hub::new(limits), queues: HashMap::new(), leaving: HashMap::new(), queued, watch }
+    pub(super) fn new(limits: HubLimits, queued: Arc<AtomicUsize>, bar: Bar, watch: Watch) -> Self {
+        Self { hub: Hub::new(limits), queues: HashMap::new(), leaving: HashMap::new(), queued, bar, watch }
     }
 
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
@@ -62,7 +70,12 @@ impl Task {
             Input::Open { connection, queue } => {
                 self.queues.insert(connection, queue);
             }
-            Input::Command { link, command, _large } => {
+            Input::Command { link, mut command, _large } => {
+                // The pass was good when it was shown. A Socket.IO page may ask for a room long after, and a token may
+                // be revoked while a join waits here.
+                if let Command::Join(join) = &mut command {
+                    join.refused = join.refused.or_else(|| (self.bar)(&join.pass));
+                }
                 // After a connection was let go, what it had sent before is of no interest.
                 if self.queues.contains_key(&link.connection) {
                     self.hub.handle_command(now, link, command);
@@ -86,6 +99,8 @@ impl Task {
                 let _ = reply.send(self.hub.handle_close(now, &room));
             }
             Input::Revoked { token } => self.hub.handle_revoked(now, &token),
+            Input::Limits(limits) => self.hub.set_limits(*limits),
+            Input::Drain { seconds } => self.hub.handle_drain(seconds),
             Input::Shutdown(done) => {
                 self.hub.handle_shutdown();
                 self.drain();
@@ -113,19 +128,22 @@ impl Task {
         }
     }
 
-    /// Tells the log and whoever watches. Names are the peers' own and stay out of the log.
+    /// Tells the log and whoever watches. Names are the peers' own and stay out of the log. Rooms are texts there, which
+    /// are quoted: a page may call one what looks like another field.
     fn note(&mut self, notice: &Notice) {
         match notice {
             // By-id sockets come and go with every page.
             Notice::Joined { room: RoomKey::Direct, .. } | Notice::Left { room: RoomKey::Direct, .. } => {}
             Notice::Joined { room, peer, role, .. } => {
-                tracing::info!(%room, %peer, role = role.as_str(), "peer joined");
+                tracing::info!(room = room.to_string(), %peer, role = role.as_str(), "peer joined");
             }
             Notice::Left { room, peer, reason, .. } => {
-                tracing::info!(%room, %peer, reason = reason.as_str(), "peer left");
+                tracing::info!(room = room.to_string(), %peer, reason = reason.as_str(), "peer left");
             }
-            Notice::Locked { room, by, locked } => tracing::info!(%room, %by, locked, "room locked or unlocked"),
-            Notice::RoomClosed { room } => tracing::info!(%room, "room closed"),
+            Notice::Locked { room, by, locked } => {
+                tracing::info!(room = room.to_string(), %by, locked, "room locked or unlocked");
+            }
+            Notice::RoomClosed { room } => tracing::info!(room = room.to_string(), "room closed"),
         }
         (self.watch)(notice);
     }
@@ -166,7 +184,8 @@ impl Task {
     fn log_slow(&self, connection: u64, bytes: usize) {
         for slot in 0..SLOTS {
             if let Some((room, peer)) = self.hub.place_of(LinkId { connection, slot }) {
-                tracing::info!(%room, %peer, bytes, reason = Fault::SlowReader.code(), "connection let go");
+                let (room, reason) = (room.to_string(), Fault::SlowReader.code());
+                tracing::info!(room, %peer, bytes, reason, "connection let go");
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::credentials::token::Role;
 use crate::relay::Usage;
 use crate::signaling::{PeerId, RoomKey};
 use crate::web::Web;
-use crate::web::access::AccessError;
+use crate::web::access::{AccessError, account};
 use crate::web::gate::Caller;
 
 #[derive(Serialize)]
@@ -119,21 +119,29 @@ async fn answer(web: &Web, id: &str, scope: Scope) -> Result<Response<Body>, Ref
 fn scope(web: &Web, request: &Request<Body>) -> Result<Scope, Refused> {
     let client = connection(request)?.client.ip();
     let Some(bearer) = bearer(request.headers()) else { return Err(refuse_access(AccessError::TokenMissing)) };
-    match web.gate.identify(bearer) {
+    match web.live.get().gate.identify(bearer) {
         Some(Caller::Admin) => return Ok(Scope::All),
         Some(Caller::Key(_)) => return Err(not_host()),
         None => {}
     }
     let verified = web.verify(bearer).map_err(|error| {
-        if !web.gate.forgives(client, clock::now().mono) {
+        if !web.live.get().gate.forgives(client, clock::now().mono) {
             return too_many("too many wrong tokens from there: wait a second");
         }
         let error = AccessError::Token(error);
         unauthorized(error.code(), &error.to_string())
     })?;
+    let may_ask = || {
+        let account = account(&verified.claims.jti, verified.key.as_deref());
+        if web.live.get().gate.answers(account, clock::now().mono) {
+            Ok(())
+        } else {
+            Err(too_many("ask less often: wait a second"))
+        }
+    };
     match (verified.claims.role, verified.claims.room.as_str()) {
-        (Role::Host, "*") => Ok(Scope::All),
-        (Role::Host, room) => Ok(Scope::Room(room.to_owned())),
+        (Role::Host, "*") => may_ask().map(|()| Scope::All),
+        (Role::Host, room) => may_ask().map(|()| Scope::Room(room.to_owned())),
         (Role::Member | Role::Streamer | Role::Viewer, _) => Err(not_host()),
     }
 }
