@@ -22,6 +22,7 @@ use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::access_mode;
+use crate::web::figures::Figures;
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
@@ -107,6 +108,9 @@ impl App {
             hub,
             bound,
             identity: Arc::clone(&tls.identity),
+            acme: tls.acme.clone(),
+            webhooks: webhooks.clone(),
+            figures: Figures::default(),
             config: Arc::new(config),
         });
         let (stop, alive) = serve(&web, &tls, listeners, metrics)?;

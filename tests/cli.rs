@@ -267,22 +267,6 @@ fn signals_stop_it_cleanly_and_free_the_ports() {
 }
 
 #[test]
-fn the_log_is_json_on_every_line_and_holds_no_secret() {
-    let server = Server::start(&["--log-level", "trace", "--secret", "a-secret-for-this-test"]);
-    assert!(
-        server.log().iter().any(|line| line.contains("--secret-file")),
-        "a secret on the command line is warned about"
-    );
-    let secrets = ["token-key", "admin-token"].map(|name| server.place.state_file(name));
-    for line in server.log() {
-        serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert!(!line.contains("a-secret-for-this-test"), "{line}");
-        assert!(secrets.iter().all(|secret| !line.contains(secret.as_str())), "{line}");
-    }
-    server.stop();
-}
-
-#[test]
 fn check_sends_packets_through_the_relay_over_every_transport() {
     let server = Server::start(&[]);
     let udp = checked(&check(&server, server.udp[0], &["--transport", "udp"]), 0);

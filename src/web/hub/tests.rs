@@ -9,7 +9,7 @@ fn start(message_bytes: usize) -> HubHandle {
 }
 
 async fn join(hub: &HubHandle, peer: &str, room: usize) -> Port {
-    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place"), Speech::Native).await.expect("open");
     let join = Join {
         room: RoomKey::Call(format!("r{room}").into()),
         peer: peer.into(),
