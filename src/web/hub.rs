@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Limits;
-use crate::signaling::{Command, Delivery, HubLimits, LinkId, Notice, PeerId, PeerInfo, RoomKey, Stats};
+use crate::signaling::{Command, Delivery, Fault, HubLimits, LinkId, Notice, Pass, PeerId, PeerInfo, RoomKey, Stats};
 pub use figures::{Drop, Figures, Speech};
 use queue::Queue;
 use task::{Input, Task};
@@ -79,11 +79,17 @@ struct Held {
 }
 
 impl HubHandle {
-    /// Spawns the hub's task. `watch` is called with everything that happens in the rooms; it must not block.
+    /// Spawns the hub's task. `bar` says why a pass opens no room any more; `watch` is called with everything that
+    /// happens in the rooms. Neither may block.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(limits: &Limits, resume: Duration, watch: impl FnMut(&Notice) + Send + 'static) -> Self {
+    pub fn start(
+        limits: &Limits,
+        resume: Duration,
+        bar: impl Fn(&Pass) -> Option<Fault> + Send + 'static,
+        watch: impl FnMut(&Notice) + Send + 'static,
+    ) -> Self {
         let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
         let hub_limits = HubLimits {
             rooms: limits.rooms,
@@ -95,7 +101,7 @@ impl HubHandle {
         };
         let queued = Arc::<AtomicUsize>::default();
         let figures = Arc::<Figures>::default();
-        let task = Task::new(hub_limits, Arc::clone(&queued), Arc::clone(&figures), Box::new(watch));
+        let task = Task::new(hub_limits, Arc::clone(&queued), Arc::clone(&figures), Box::new(bar), Box::new(watch));
         tokio::spawn(task.run(receiver));
         Self {
             shared: Arc::new(Shared {
