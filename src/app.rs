@@ -27,6 +27,7 @@ use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::{access_mode, spent_pass};
+use crate::web::figures::Figures;
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
@@ -126,6 +127,9 @@ impl App {
             hub,
             bound,
             identity: Arc::clone(&tls.identity),
+            acme: tls.acme.clone(),
+            webhooks: webhooks.clone(),
+            figures: Figures::default(),
         });
         let (stop, alive) = serve(&web, &tls, listeners, metrics)?;
         let (keep, last) = watch::channel(false);

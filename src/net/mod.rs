@@ -302,6 +302,16 @@ impl Net {
         totals
     }
 
+    /// The same of each shard, in their order.
+    pub fn shard_totals(&self) -> Vec<Totals> {
+        let of_shard = |counters: &Arc<Counters>| {
+            let mut totals = Totals::default();
+            counters.add_to(&mut totals);
+            totals
+        };
+        self.shared.shard_counters.iter().map(of_shard).collect()
+    }
+
     /// Everything counted since the start.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { allocations: self.allocations(), totals: self.totals(), ..Snapshot::default() };
@@ -314,12 +324,7 @@ impl Net {
 
     /// How many UDP threads have received anything so far: the kernel spreads clients over all of them.
     pub fn receiving_shards(&self) -> usize {
-        let received = |counters: &Arc<Counters>| {
-            let mut totals = Totals::default();
-            counters.add_to(&mut totals);
-            totals.received > 0
-        };
-        self.shared.shard_counters.iter().filter(|counters| received(counters)).count()
+        self.shard_totals().iter().filter(|totals| totals.received > 0).count()
     }
 
     /// Stops the shards, closes every relay socket and waits for the threads.
