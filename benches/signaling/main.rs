@@ -17,7 +17,7 @@ use servers::{Identity, Kind};
 /// Connections of the idle runs and of the storm.
 const CONNECTIONS: usize = 10_000;
 /// Messages per second of all rooms together.
-const RATES: [u32; 2] = [2_000, 8_000];
+const RATES: [u32; 3] = [2_000, 8_000, 16_000];
 
 const NATIVE: Kind = Kind::Relais(Dialect::Native);
 const SOCKET_IO: Kind = Kind::Relais(Dialect::SocketIo);
@@ -59,7 +59,7 @@ fn main() -> anyhow::Result<()> {
     let mut run = Run {
         identity: Identity::make(dir.path())?,
         connections: CONNECTIONS,
-        seconds: Duration::from_secs(8),
+        seconds: Duration::from_secs(6),
         rest: Duration::ZERO,
         parts: Vec::new(),
         ours_only: false,

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -74,10 +75,12 @@ impl Identity {
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // Of ten thousand clients with one memory a few would resume: rather none.
+        config.resumption = Resumption::disabled();
         Ok(Self { cert, key, connector: TlsConnector::from(Arc::new(config)) })
     }
 }
@@ -100,6 +103,8 @@ impl Server {
                 let binary = std::env::var_os("RELAIS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_relais").into());
                 command.arg(binary).args(["serve", "--log-format", "json", "--access", "open"]);
                 command.args(["--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--state-dir"]).arg(state.path());
+                // As behind a proxy, which is where ten thousand come from one machine.
+                command.args(["--trust-proxy", "127.0.0.0/8"]);
                 command.arg("--cert").arg(&identity.cert).arg("--key").arg(&identity.key);
                 command.stderr(Stdio::piped());
             }

@@ -1,8 +1,9 @@
 //! A reconnect storm: everybody is in a call, all connections are cut at once, and all come back as soon as they can.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -40,6 +41,12 @@ pub struct Figures {
     pub rss: f64,
 }
 
+/// How often each thing went wrong.
+type Troubles = Arc<Mutex<BTreeMap<String, usize>>>;
+
+/// Handshakes that are under way at the same time: the clients of a storm have a processor each, ours share one.
+const TLS_AT_ONCE: usize = 1000;
+
 struct Back {
     client: Client,
     after: Duration,
@@ -56,15 +63,44 @@ pub async fn run(run: &Run, kind: Kind, tls: bool) -> anyhow::Result<Figures> {
     clients.clear();
     let cut = now();
     let mut returning = JoinSet::new();
+    let troubles = Troubles::default();
+    let places = Arc::new(Semaphore::new(if tls { TLS_AT_ONCE } else { Semaphore::MAX_PERMITS }));
     for (seat, pass, partner) in left {
-        let target = server.target.clone();
-        returning.spawn(come_back(target, dialect, seat, pass, partner, cut));
+        let (target, places, troubles) = (server.target.clone(), Arc::clone(&places), Arc::clone(&troubles));
+        returning.spawn(async move {
+            let mut failures = 0;
+            while cut.elapsed() < PATIENCE {
+                let attempt = {
+                    let _place = places.acquire().await;
+                    come_back(&target, dialect, seat, &pass).await
+                };
+                match attempt {
+                    Ok(mut client) => {
+                        client.set_partner(partner);
+                        return Some(Back { client, after: cut.elapsed(), failures });
+                    }
+                    Err(error) => {
+                        *troubles
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .entry(error.to_string())
+                            .or_default() += 1;
+                    }
+                }
+                failures += 1;
+                tokio::time::sleep(BACK_OFF).await;
+            }
+            None
+        });
     }
     let mut back = Vec::new();
     while let Some(returned) = returning.join_next().await {
         back.extend(returned?);
     }
     let cpu = server.cpu()? - cpu_before;
+    for (trouble, count) in troubles.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        eprintln!("{}: {count} attempts failed: {trouble}", kind.name());
+    }
     back.sort_by_key(|back| back.after);
     let at = |share: f64| {
         let index = (run.connections as f64 * share).ceil() as usize;
@@ -101,24 +137,8 @@ async fn gather(target: &Target, dialect: Dialect, rooms: usize) -> anyhow::Resu
     Ok(clients)
 }
 
-async fn come_back(
-    target: Target,
-    dialect: Dialect,
-    seat: Seat,
-    pass: Pass,
-    partner: String,
-    cut: Instant,
-) -> Option<Back> {
-    let mut failures = 0;
-    while cut.elapsed() < PATIENCE {
-        if let Ok(Ok(mut client)) = timeout(ATTEMPT, Client::enter(&target, dialect, seat, Some(&pass))).await {
-            client.set_partner(partner);
-            return Some(Back { client, after: cut.elapsed(), failures });
-        }
-        failures += 1;
-        tokio::time::sleep(BACK_OFF).await;
-    }
-    None
+async fn come_back(target: &Target, dialect: Dialect, seat: Seat, pass: &Pass) -> io::Result<Client> {
+    timeout(ATTEMPT, Client::enter(target, dialect, seat, Some(pass))).await?
 }
 
 /// Everybody speaks to the partner; how many hear nothing.

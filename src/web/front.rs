@@ -108,8 +108,8 @@ impl Front {
     fn take(self: &Arc<Self>, listener: &Listener, stream: TcpStream, client: SocketAddr) {
         let ip = client.ip().to_canonical();
         let config = self.site.web.config();
-        let stands_for_many = ip.is_loopback() || config.trust_proxy.iter().any(|block| is_in_block(block, ip));
-        let counts_for = (!stands_for_many).then_some(ip);
+        let is_trusted = config.trust_proxy.iter().any(|block| is_in_block(block, ip));
+        let counts_for = (!is_trusted && !ip.is_loopback()).then_some(ip);
         let Some(open) = self.open.enter(counts_for) else {
             self.site.web.figures.count_connection(false);
             tracing::debug!(%client, "too many connections from there");
@@ -127,13 +127,14 @@ impl Front {
         };
         let serves_plain = listener.serves_plain || connection.loopback_listener;
         let arrival = Arrival { connection, serves_plain };
-        let (silence, eviction) = self.silent.enter(counts_for);
+        // A proxy of ours opens connections by the thousand when its clients come back, before it speaks on the first.
+        let (silence, eviction) = (!is_trusted).then(|| self.silent.enter(counts_for)).unzip();
         let places = Places { silence, open };
         let front = Arc::clone(self);
         tokio::spawn(async move {
             tokio::select! {
                 () = front.plain(stream, arrival, places) => {}
-                () = eviction.comes() => tracing::debug!(%client, "silent for too long while others wait"),
+                () = silent::comes(eviction) => tracing::debug!(%client, "silent for too long while others wait"),
             }
         });
     }
@@ -204,7 +205,7 @@ impl Front {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Some(alive) = self.alive.upgrade() else { return };
-        let silence = Mutex::new(Some(places.silence));
+        let silence = Mutex::new(places.silence);
         let client = arrival.connection.client;
         let service = service_fn(|request| {
             // A whole request head has come: this connection is silent no longer.
@@ -271,7 +272,7 @@ fn open_total() -> usize {
 
 /// What a connection holds while it is open: the one until it has spoken, the other to its end.
 struct Places {
-    silence: silent::Pass,
+    silence: Option<silent::Pass>,
     open: Pass,
 }
 

@@ -165,12 +165,14 @@ impl<D: Dialect> Client<D> {
     async fn run(mut self: Box<Self>, waits: Duration) {
         let code = self.carry().await;
         let Self { socket, port, is_gone, .. } = *self;
+        // Without a code nobody is there: its descriptor is free before the hub has time for us.
+        let closing = code.map(|code| close(socket, code));
         if is_gone {
             port.send(0, Command::Leave).await;
         }
         let place = port.close().await;
-        if let Some(code) = code {
-            close(socket, code).await;
+        if let Some(closing) = closing {
+            closing.await;
         }
         // After a leave nothing waits.
         if code != Some(LEFT) && !waits.is_zero() {

@@ -93,13 +93,14 @@ impl Drop for Pass {
     }
 }
 
-impl Eviction {
-    /// Returns when the connection has to give way; never, once it has spoken.
-    pub(super) async fn comes(self) {
-        if self.0.await.is_err() {
-            pending().await
-        }
+/// Returns when the connection has to give way; never, once it has spoken or when it does not count.
+pub(super) async fn comes(eviction: Option<Eviction>) {
+    if let Some(Eviction(told)) = eviction
+        && told.await.is_ok()
+    {
+        return;
     }
+    pending().await
 }
 
 #[cfg(test)]
@@ -119,9 +120,9 @@ mod tests {
         let (_first, evicted) = silent.enter(ip("192.0.2.1"));
         let (_second, also_spared) = silent.enter(ip("192.0.2.1"));
         let (_newcomer, stays) = silent.enter(ip("192.0.2.200"));
-        assert!(evicted.comes().now_or_never().is_some(), "the oldest of the same /24");
+        assert!(comes(Some(evicted)).now_or_never().is_some(), "the oldest of the same /24");
         for spared in [spared, also_spared, stays] {
-            assert!(spared.comes().now_or_never().is_none());
+            assert!(comes(Some(spared)).now_or_never().is_none());
         }
     }
 
@@ -132,8 +133,8 @@ mod tests {
         drop(spoke);
         let (_mute, evicted) = silent.enter(ip("192.0.2.1"));
         let (_newcomer, _) = silent.enter(ip("192.0.2.1"));
-        assert!(spared.comes().now_or_never().is_none());
-        assert!(evicted.comes().now_or_never().is_some());
+        assert!(comes(Some(spared)).now_or_never().is_none());
+        assert!(comes(Some(evicted)).now_or_never().is_some());
     }
 
     #[test]
@@ -142,16 +143,21 @@ mod tests {
         let mut held: Vec<_> = (1..=3).map(|net| silent.enter(Some(IpAddr::from([10, net, 0, 1])))).collect();
         held.push(silent.enter(None));
         let evicted: Vec<bool> =
-            held.into_iter().map(|(_pass, eviction)| eviction.comes().now_or_never().is_some()).collect();
+            held.into_iter().map(|(_pass, eviction)| comes(Some(eviction)).now_or_never().is_some()).collect();
         assert_eq!(evicted, [true, false, false, false]);
         let table = silent.lock();
         assert_eq!((table.all.len(), table.by_prefix.len()), (0, 0), "nothing is left behind");
     }
 
     #[test]
+    fn who_does_not_count_never_gives_way() {
+        assert!(comes(None).now_or_never().is_none());
+    }
+
+    #[test]
     fn who_stands_for_many_counts_in_all_only() {
         let silent = Silent::new(1000, 1);
         let held: Vec<_> = (0..1000).map(|_| silent.enter(None)).collect();
-        assert!(held.into_iter().all(|(_pass, eviction)| eviction.comes().now_or_never().is_none()));
+        assert!(held.into_iter().all(|(_pass, eviction)| comes(Some(eviction)).now_or_never().is_none()));
     }
 }
