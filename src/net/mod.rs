@@ -194,6 +194,9 @@ impl Net {
 
     /// The same for a peer of a room, which the log names with each allocation that ends.
     pub fn revoke_of_room(&self, subject: &str, until: u64, room: &str) {
+        if !room.is_empty() {
+            self.shared.revoked.set_room(subject, room);
+        }
         // First the table, then the orders: an allocation granted before the entry is there when the order comes.
         self.shared.revoked.revoke_subject(clock::now().unix, subject, until);
         let revocation = Arc::new(Revocation { subject: subject.into(), room: room.into() });
@@ -335,8 +338,19 @@ impl Shared {
     /// Counts an event of a core, and tells the log about it, and whoever listens for the end of allocations.
     fn tell(&self, event: &relay::Event, counters: &Counters) {
         counters.outcomes.note(event);
+        let _span = self.span_of(event).map(tracing::Span::entered);
         forward::log(event);
         self.ended.tell(event);
+    }
+
+    /// What stands with the end of an allocation that a Refresh found revoked before the order to end it came.
+    fn span_of(&self, event: &relay::Event) -> Option<tracing::Span> {
+        let relay::Event::Deleted { subject, reason: relay::EndReason::Revoked, .. } = event else { return None };
+        if !tracing::Span::current().is_none() {
+            return None;
+        }
+        let room = self.revoked.room_of(subject)?;
+        Some(Revocation { subject: subject.to_string(), room }.span())
     }
 
     /// Gives `order` to every shard, and to the streams that may hold an allocation of `subject`.
