@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -26,7 +27,7 @@ use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
 use crate::web::routes::Site;
 use crate::web::tls::{Tls, acme};
-use crate::web::{Bound, Web};
+use crate::web::{self, Bound, Web};
 use crate::webhooks::Webhooks;
 use follow::Watch;
 
@@ -82,7 +83,9 @@ impl App {
         let interfaces = net::interface_addresses();
         let tls = Arc::new(Tls::open(&config, &interfaces, now.unix)?);
         let listeners = bind::listeners(&config)?;
+        let metrics = bind::metrics(&config)?;
         let mut bound = bind::addresses(&listeners);
+        bound.metrics = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
         let turn_secrets = state::turn_secrets(&config)?;
         let revoked = Arc::<Revocations>::default();
         revoked::restore(&config.state_dir, &revoked)?;
@@ -106,7 +109,7 @@ impl App {
             identity: Arc::clone(&tls.identity),
             config: Arc::new(config),
         });
-        let (stop, alive) = serve(&web, &tls, listeners)?;
+        let (stop, alive) = serve(&web, &tls, listeners, metrics)?;
         let (keep, last) = watch::channel(false);
         let keeping = Keeping { stop: keep, task: tokio::spawn(keeper.run(last)) };
         warn_about_access(&web);
@@ -167,14 +170,22 @@ impl Alive {
     }
 }
 
-/// Starts one accept loop per listener and the certificate's renewal.
-fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(watch::Sender<bool>, Alive)> {
+/// Starts one accept loop per listener, and what follows this host's addresses.
+fn serve(
+    web: &Arc<Web>,
+    tls: &Arc<Tls>,
+    listeners: Vec<Listener>,
+    metrics: Option<TcpListener>,
+) -> Result<(watch::Sender<bool>, Alive)> {
     let (stop, stopped) = watch::channel(false);
     let alive = Alive::new();
     let site = Arc::new(Site::new(Arc::clone(web), Arc::clone(tls)).context("cannot open --static-dir")?);
     let front = Arc::new(Front::new(site, stopped.clone(), alive.held.downgrade()));
     for listener in listeners {
         tokio::spawn(Arc::clone(&front).accept(listener));
+    }
+    if let Some(listener) = metrics {
+        tokio::spawn(web::metrics::serve(Arc::clone(web), listener, stopped.clone()));
     }
     if let Some(acme) = &tls.acme {
         let bound = &web.bound;
@@ -185,18 +196,26 @@ fn serve(web: &Arc<Web>, tls: &Arc<Tls>, listeners: Vec<Listener>) -> Result<(wa
     Ok((stop, alive))
 }
 
-/// Issues the leaf again while running, when it ages or addresses change.
+/// Follows this host's addresses: the peer policy must know them all, and the certificate names them. Issues the leaf
+/// again when it ages, too.
 async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(RENEWAL_INTERVAL);
     interval.tick().await;
+    let addresses = net::AddressWatch::new();
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             _ = interval.tick() => {}
+            () = addresses.changed() => {}
         }
         let (web, tls) = (Arc::clone(&web), Arc::clone(&tls));
-        let renewed =
-            tokio::task::spawn_blocking(move || tls.renew(&web.config, &net::interface_addresses(), clock::now().unix));
+        let renewed = tokio::task::spawn_blocking(move || {
+            let interfaces = net::interface_addresses();
+            if web.net.set_interface_addresses(&interfaces) {
+                tracing::info!("the addresses of this host have changed");
+            }
+            tls.renew(&web.config, &interfaces, clock::now().unix)
+        });
         match renewed.await {
             Ok(Ok(true)) => tracing::info!("a new server certificate is in use"),
             Ok(Ok(false)) | Err(_) => {}
@@ -216,7 +235,7 @@ fn start_net(
         config,
         turn_secrets: turn_secrets.to_vec(),
         nonce_secret: state.turn_secret.clone(),
-        tcp_addresses: [bound.tcp.as_slice(), bound.http.as_slice()].concat(),
+        tcp_addresses: [bound.tcp.as_slice(), &bound.http, bound.metrics.as_slice()].concat(),
         revoked,
     };
     Net::start(setup).map_err(|error| {

@@ -182,11 +182,15 @@ pub struct Config {
     pub tcp: Listen,
     /// Sniffed ports that serve plain HTTP without redirect.
     pub http: Listen,
+    /// A listener of its own for `/metrics`, without a token.
+    pub metrics: Option<SocketAddr>,
     pub trust_proxy: Vec<Cidr>,
     /// Origins allowed beside the same origin; `*` is every origin.
     pub origins: Vec<String>,
     pub domain: Option<String>,
     pub public_ips: Vec<PublicIp>,
+    /// The second address of NAT discovery (RFC 5780).
+    pub alt_ip: Option<IpAddr>,
     /// Where relayed addresses are bound; empty: the address the client reached us on.
     pub relay_ips: Vec<IpAddr>,
     pub relay_ports: (u16, u16),
@@ -235,10 +239,12 @@ impl Default for Config {
             udp: Listen { addresses: any(3478).to_vec(), explicit: false },
             tcp: Listen { addresses: [any(3478), any(8443)].concat(), explicit: false },
             http: Listen { addresses: Vec::new(), explicit: false },
+            metrics: None,
             trust_proxy: Vec::new(),
             origins: Vec::new(),
             domain: None,
             public_ips: Vec::new(),
+            alt_ip: None,
             relay_ips: Vec::new(),
             relay_ports: (49152, 65535),
             realm: "relais".into(),

@@ -6,7 +6,7 @@
 //!   lock, clock or task. `tests/architecture.rs` keeps it so.
 //! * [`net`] is the shell of `relay`, [`web`] the shell of `signaling` and the HTTP surface.
 //! * [`webhooks`] tells back ends what happens.
-//! * [`config`], [`credentials`], [`state`], [`time`] are used by all; [`app`] binds everything together and
+//! * [`config`], [`credentials`], [`metrics`], [`state`], [`time`] are used by all; [`app`] binds everything together and
 //!   [`cli`] is what the command line runs.
 
 pub mod app;
@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod credentials;
 pub mod logging;
+pub mod metrics;
 pub mod net;
 pub mod relay;
 pub mod signaling;

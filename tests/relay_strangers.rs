@@ -2,7 +2,7 @@
 
 mod relay_common;
 
-use relais::relay::{DropReason, Event, Limits, Rate, Settings, Transport};
+use relais::relay::{Alternate, DropReason, Event, Limits, Rate, Settings, Transport};
 use relay_common::*;
 
 const CLIENT: &str = "198.51.100.7:4000";
@@ -61,6 +61,43 @@ fn no_reply_to_a_stranger_is_twice_its_request() {
         }
         let exposure = world.relay.exposure();
         assert!(exposure.replies >= 20 && exposure.sent <= 2 * exposure.received, "{exposure:?}");
+    }
+}
+
+#[test]
+fn nat_discovery_is_within_the_budget_and_not_amplified() {
+    let [first, other] = ["192.0.2.1:3478", "192.0.2.2:3479"].map(addr);
+    let [first_v6, other_v6] = ["[2001:db8::1]:3478", "[2001:db8::2]:3479"].map(addr);
+    let padded = |len: usize| Ask::request(BINDING, 1).attr(0x0026, &vec![0; len]);
+    for (address, alternate) in
+        [(CLIENT, Alternate { first, other }), ("[2606:4700::7]:4000", Alternate { first: first_v6, other: other_v6 })]
+    {
+        let world = || World::new(Settings { alternate: Some(alternate), ..settings() });
+        let client = Client::new(tuple(address), "p.1");
+        for ask in [forty(Ask::request(BINDING, 1).attr(0x0003, &[0; 4])), padded(16), padded(1_400), padded(40_000)] {
+            let request = ask.clone().bytes().len();
+            let mut world = world();
+            assert!(world.send(&client.tuple, &ask.bytes()).is_none());
+            let (_, reply) = world.replies.pop().expect("an answer");
+            assert!(request >= 40 && reply.message.raw.len() + HEADERS <= 2 * (request + HEADERS));
+            let exposure = world.relay.exposure();
+            assert_eq!((exposure.replies, exposure.sent), (1, (reply.message.raw.len() + HEADERS) as u64));
+        }
+        let burst = Limits::default().strangers_per_prefix.burst as usize;
+        let count = |ask: &Ask, prove: bool| {
+            let mut world = world();
+            let nonce = if prove { world.client(address, "p.1").nonce } else { Vec::new() };
+            let bytes = ask.clone().attr(0x0015, &nonce).bytes();
+            for _ in 0..2 * burst {
+                world.send(&client.tuple, &bytes);
+            }
+            world.replies.len()
+        };
+        assert_eq!(count(&Ask::request(BINDING, 1), false), burst);
+        assert_eq!(count(&Ask::request(BINDING, 1), true), 2 * burst, "whoever echoes a nonce is exempt");
+        let elsewhere = Ask::request(BINDING, 1).attr(0x0027, &[9, 9, 0, 0]);
+        assert_eq!(count(&elsewhere, true), burst - 1, "but not for another port than it proved");
+        assert_eq!(count(&padded(1_400), false), burst / 11, "a large answer counts for many");
     }
 }
 

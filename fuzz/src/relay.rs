@@ -32,6 +32,7 @@ fn shared(deny: bool) -> Arc<Shared> {
         own_ips: vec!["192.0.2.1".parse().expect("address"), "127.0.0.1".parse().expect("address")],
         service_ports: vec![3478],
         public_ips: Vec::new(),
+        alternate: None,
         allow_peers: Vec::new(),
         deny_peers: if deny { vec![block("8.0.0.0", 8), block("2000::", 3)] } else { Vec::new() },
         permissions: PERMISSIONS,

@@ -30,6 +30,7 @@ pub(super) fn ready(app: &App, started: Mono) {
             "udp": bound.udp,
             "tcp": bound.tcp,
             "http": bound.http,
+            "metrics": bound.metrics,
             "urls": links.iter().map(|link| &link.url).collect::<Vec<_>>(),
             "invite": invite,
             "ca": app.tls.authority_file(),

@@ -33,12 +33,18 @@ pub(super) fn listeners(config: &Config) -> Result<Vec<Listener>> {
     Ok(listeners)
 }
 
+/// Binds `--metrics`.
+pub(super) fn metrics(config: &Config) -> Result<Option<TcpListener>> {
+    let listen = |address| Listen { addresses: vec![address], explicit: true };
+    config.metrics.map_or(Ok(None), |address| bind(address, &listen(address), "--metrics"))
+}
+
 /// What bound.
 pub(super) fn addresses(listeners: &[Listener]) -> Bound {
     let of = |serves_plain: bool| {
         listeners.iter().filter(|one| one.serves_plain == serves_plain).map(|one| one.address).collect()
     };
-    Bound { udp: Vec::new(), tcp: of(false), http: of(true) }
+    Bound { tcp: of(false), http: of(true), ..Bound::default() }
 }
 
 /// The port is taken: names the holder where the system tells.

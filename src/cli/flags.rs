@@ -153,7 +153,7 @@ mod tests {
         for given in [
             &["x", "--access", "all"][..],
             &["x", "--acme-email", "a@b.c"],
-            &["x", "--alt-ip", "1.2.3.4"],
+            &["x", "--alt-port", "1"],
             &["x", "--rooms", "5"],
         ] {
             let command = Flags::<ServeFlags>::augment_args(Command::new("x"));

@@ -79,10 +79,12 @@ impl<'a> Reader<'a> {
             udp: self.listen("udp", default.udp),
             tcp: self.listen("tcp", default.tcp),
             http: self.listen("http", default.http),
+            metrics: self.optional("metrics", parse::address),
             trust_proxy: self.list("trust_proxy", parse::cidr),
             origins: self.list("origin", parse::origin),
             domain: self.optional("domain", parse::domain),
             public_ips: self.list("public_ip", parse::public_ip),
+            alt_ip: self.optional("alt_ip", parse::literal_ip),
             relay_ips: self.list("relay_ip", parse::literal_ip),
             relay_ports: self.one("relay_ports", default.relay_ports, parse::port_range),
             realm: self.one("realm", default.realm, parse::realm),
@@ -156,6 +158,13 @@ impl<'a> Reader<'a> {
         let single = self.list("secret", parse::secret);
         let file = self.optional("secret_file", parse::path);
         let list = self.list("secrets", parse::secret);
+        if self.setting("secrets").is_some_and(|setting| setting.values.is_empty()) {
+            self.complain(
+                "secrets",
+                "[]",
+                "the list is empty; write a secret into it, or leave it out for its default",
+            );
+        }
         let rank = |name: &str| self.setting(name).map(|setting| setting.source.rank());
         let ranks = [rank("secret"), rank("secret_file"), rank("secrets")];
         let top = ranks.iter().flatten().max().copied();

@@ -115,6 +115,10 @@ pub const KEYS: &[Key] = &[
         "the bound addresses",
         "How the world reaches us when that is not the bound address (1:1 NAT of a cloud or a router)",
     ),
+    Key::new("turn", "alt_ip", Kind::One, "IP").help(
+        "none",
+        "A second address of this host, for NAT discovery (RFC 5780): it and the port beside the first are bound too",
+    ),
     Key::new("turn", "relay_ip", Kind::List, "IP")
         .help("the address the client reached us on", "Bind relayed addresses here"),
     Key::new("turn", "relay_ports", Kind::One, "A-B").help("49152-65535", "Ports of relayed addresses"),
@@ -153,7 +157,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::new("turn", "strict_family", Kind::Switch, "").without_flag().help(
         "off",
-        "Give IPv4 to an Allocate that names no address family, as the RFC says, not the family it came over",
+        "Refuse an Allocate that names no address family where there is no IPv4 to relay on; off: IPv6 if it came so",
     ),
     Key::new("turn", "strict_expiry", Kind::Switch, "")
         .without_flag()
@@ -167,6 +171,8 @@ pub const KEYS: &[Key] = &[
         "none",
         "Listen here too, and serve plain HTTP without redirect (existing pages, behind a reverse proxy)",
     ),
+    Key::new("web", "metrics", Kind::One, "ADDR")
+        .help("none", "Serve /metrics (Prometheus) here without a token; elsewhere it needs the admin token"),
     Key::new("web", "trust_proxy", Kind::List, "CIDR")
         .help("none", "Believe X-Forwarded-For and X-Forwarded-Proto from these addresses"),
     Key::new("web", "origin", Kind::List, "ORIGIN")

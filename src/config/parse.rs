@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use precis_profiles::OpaqueString;
+use precis_profiles::precis_core::profile::PrecisFastInvocation;
 
 use super::{ApiKey, Cidr, PublicIp, StaticUser};
+use crate::relay::settings::LONGEST_REALM;
 
 /// What is wrong with a value, and what to write instead.
 pub type Reason = String;
@@ -146,11 +149,29 @@ pub fn origin(text: &str) -> Result<String, Reason> {
     if scheme_fits && host_fits { Ok(origin) } else { Err(refusal.into()) }
 }
 
-/// RFC 8489 section 14.9: fewer than 128 characters; quotes and controls would need escaping in every client.
+/// RFC 8489 section 14.9, prepared as clients prepare it; quotes and controls would need escaping in every client, and a
+/// challenge with a longer realm would be more than twice its request.
 pub fn realm(text: &str) -> Result<String, Reason> {
-    let fits =
-        (1..128).contains(&text.chars().count()) && !text.contains(|c: char| c.is_control() || "\"\\".contains(c));
-    if fits { Ok(text.into()) } else { Err("a realm has 1 to 127 characters, no quotes and no backslash".into()) }
+    let realm = opaque("the realm", text)?;
+    if realm.contains(['"', '\\']) {
+        return Err("a realm has no quotes and no backslash".into());
+    }
+    if realm.len() > LONGEST_REALM {
+        let len = realm.len();
+        return Err(format!(
+            "the realm has {len} bytes in UTF-8, and with more than {LONGEST_REALM} answers to strangers could be \
+             abused to flood others; write a shorter one"
+        ));
+    }
+    Ok(realm)
+}
+
+/// Names, passwords and realms as RFC 8489 compares them: by OpaqueString of RFC 8265, which composes accents and turns
+/// odd spaces into plain ones. ASCII stays as it is.
+fn opaque(what: &str, text: &str) -> Result<String, Reason> {
+    let refusal =
+        |_| format!("{what} is empty or has characters that nobody can type, such as controls; choose others");
+    OpaqueString::enforce(text).map(std::borrow::Cow::into_owned).map_err(refusal)
 }
 
 /// A shared secret of the configuration.
@@ -167,10 +188,11 @@ pub fn user(text: &str) -> Result<StaticUser, Reason> {
     if crate::credentials::turn::parse_username(name).is_some() {
         return Err(format!("the user {name} looks like a time-limited one; choose a name that is no number"));
     }
+    let (name, password) = (opaque("the name", name)?, opaque("the password", password)?);
     if name.len() > crate::credentials::turn::MAX_USERNAME {
         return Err(format!("a user name has at most {} bytes", crate::credentials::turn::MAX_USERNAME));
     }
-    Ok(StaticUser { name: name.into(), password: password.into() })
+    Ok(StaticUser { name, password })
 }
 
 /// Shortest secret of an API key and of webhooks, in bytes: an HMAC-SHA256 key is as long as the hash (RFC 7518
@@ -399,5 +421,24 @@ mod tests {
         assert!(public_ip("203.0.113.1/fd00::1").expect_err("mixed").contains("one family"));
         assert!(user("1234=x").is_err() && user("12:a=x").is_err() && user("a").is_err() && user("=x").is_err());
         assert_eq!(user("ada=x=y").expect("good").password, "x=y");
+    }
+
+    #[test]
+    fn names_passwords_and_realms_are_opaque_strings() {
+        // RFC 8265 section 4.2.4: accents composed, odd spaces plain, case and the rest as they are.
+        let prepared = user("Zoe\u{308}=correct\u{a0}horse \u{3c0}\u{df}\u{e5}").expect("good");
+        assert_eq!((&*prepared.name, &*prepared.password), ("Zo\u{eb}", "correct horse \u{3c0}\u{df}\u{e5}"));
+        assert_eq!(realm("Zoe\u{308}"), Ok("Zo\u{eb}".into()));
+        assert_eq!(realm("an ASCII realm, as it is").as_deref(), Ok("an ASCII realm, as it is"));
+        for bad in ["a=b\u{9}c", "a\u{0}=b", "a=\u{ad}", "\u{200b}=x"] {
+            assert!(user(bad).expect_err(bad).contains("choose others"), "{bad:?}");
+        }
+        assert!(realm(&"r".repeat(48)).is_ok());
+        for (bad, word) in [("", "empty"), ("a\"b", "quotes"), ("a\\b", "backslash"), ("a\u{7}", "controls")] {
+            assert!(realm(bad).expect_err(bad).contains(word), "{bad:?}");
+        }
+        for long in ["r".repeat(49), "\u{eb}".repeat(25)] {
+            assert!(realm(&long).expect_err("too long").contains("write a shorter one"));
+        }
     }
 }

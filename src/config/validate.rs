@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::assemble::Reader;
 use super::{Access, Config};
+use crate::net::alternate::other_port;
 
 /// Shorter secrets can be guessed from one captured message, in characters.
 const SECRET_ADVISED: usize = 16;
@@ -14,6 +15,8 @@ const SECRET_ADVISED: usize = 16;
 /// Checks `config`, which came out of `reader`; problems and warnings go there.
 pub fn check(reader: &mut Reader<'_>, config: &Config) {
     listeners(reader, config);
+    alternate(reader, config);
+    users(reader, config);
     relay_ports(reader, config);
     directories(reader, config);
     files(reader, config);
@@ -30,6 +33,7 @@ fn listeners(reader: &mut Reader<'_>, config: &Config) {
     let mut seen = HashSet::new();
     repeated(reader, "tcp", &config.tcp.addresses, &mut seen);
     repeated(reader, "http", &config.http.addresses, &mut seen);
+    repeated(reader, "metrics", config.metrics.as_slice(), &mut seen);
     for (name, listen) in [("udp", &config.udp), ("tcp", &config.tcp)] {
         for address in &listen.addresses {
             if !browsers_allow(address.port()) {
@@ -51,6 +55,41 @@ fn repeated(reader: &mut Reader<'_>, name: &str, addresses: &[SocketAddr], seen:
         if address.port() != 0 && !seen.insert(*address) {
             reader.complain(name, &address.to_string(), "this address is listed twice; remove one");
         }
+    }
+}
+
+/// Two ways to write an accent are one name.
+fn users(reader: &mut Reader<'_>, config: &Config) {
+    let mut seen = HashSet::new();
+    for user in config.users.iter().filter(|user| !seen.insert(&user.name)) {
+        let reason = format!("the user {} is there twice (once with its accents apart, maybe); remove one", user.name);
+        reader.complain("users", &user.name, &reason);
+    }
+}
+
+/// RFC 5780 needs two addresses and two ports, all four of which can be told apart by where an answer comes from.
+fn alternate(reader: &mut Reader<'_>, config: &Config) {
+    let Some(ip) = config.alt_ip else { return };
+    let of_family = || config.udp.addresses.iter().filter(|address| address.is_ipv4() == ip.is_ipv4());
+    let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+    let complaint = match of_family().next() {
+        None => Some(format!("there is no UDP listener of {family}; add one with --udp IP:PORT")),
+        Some(_) if of_family().any(|address| address.ip().is_unspecified()) => Some(format!(
+            "NAT discovery needs listeners on literal addresses; name the first with --udp IP:PORT instead of all {family}"
+        )),
+        Some(first) if first.ip() == ip => {
+            Some(format!("that is the first address ({first}); give another one of this host's"))
+        }
+        Some(first) => {
+            let port = other_port(first.port());
+            let taken =
+                [SocketAddr::new(first.ip(), port), SocketAddr::new(ip, port), SocketAddr::new(ip, first.port())];
+            let taken = of_family().find(|address| first.port() != 0 && taken.contains(address));
+            taken.map(|taken| format!("it binds {taken} itself; take that out of --udp"))
+        }
+    };
+    if let Some(reason) = complaint {
+        reader.complain("alt_ip", &ip.to_string(), &reason);
     }
 }
 
@@ -182,6 +221,10 @@ fn advice(reader: &mut Reader<'_>, config: &Config) {
     if config.access == Some(Access::Open) && !only_loopback {
         let warning = "access = open on a listener that others can reach: anybody may use the relay; invite is safer";
         reader.warnings.push(warning.into());
+    }
+    if let Some(address) = config.metrics.filter(|address| !address.ip().is_loopback()) {
+        let warning = "whoever reaches this address reads the figures of the server, without a token";
+        reader.warnings.push(format!("metrics {address}: {warning}"));
     }
     if config.secrets.iter().any(|secret| secret.chars().count() < SECRET_ADVISED) {
         reader.warnings.push(format!("a shared secret is shorter than {SECRET_ADVISED} characters: it can be guessed"));

@@ -98,8 +98,8 @@ pub fn long_term_key(username: &str, realm: &str, password: &str) -> LongTermKey
     long_term_key_with(Algorithm::Md5, username, realm, password)
 }
 
-/// The key both sides derive with `algorithm`. Names and passwords count byte by byte: they are the operator's or
-/// ours, and OpaqueString (RFC 8265) leaves ASCII as it is.
+/// The key both sides derive with `algorithm`. Names and passwords count byte by byte: they are ours, or the operator's
+/// and then prepared by OpaqueString (RFC 8265) when the configuration was read.
 pub fn long_term_key_with(algorithm: Algorithm, username: &str, realm: &str, password: &str) -> LongTermKey {
     let parts = [username, ":", realm, ":", password];
     let mut bytes = [0; 32];

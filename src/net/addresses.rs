@@ -1,6 +1,13 @@
 //! The addresses of this host, and how each looks from outside.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use tokio::io::unix::AsyncFd;
+
+use super::sys;
 
 /// The addresses of this host's interfaces (loopback included).
 pub fn interface_addresses() -> Vec<IpAddr> {
@@ -12,6 +19,47 @@ pub fn interface_addresses() -> Vec<IpAddr> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses
+}
+
+/// Tells when the addresses of this host change.
+pub struct AddressWatch {
+    /// `None` where the kernel does not tell.
+    socket: Option<(AsyncFd<OwnedFd>, File)>,
+}
+
+impl AddressWatch {
+    /// Must be called within the runtime.
+    pub fn new() -> Self {
+        let open = || {
+            let socket = sys::address_changes()?;
+            let reader = File::from(socket.try_clone()?);
+            Ok((sys::watch_input(socket)?, reader))
+        };
+        let socket: io::Result<_> = open();
+        let told = |error: &io::Error| tracing::info!(%error, "changes of addresses are looked for, not told");
+        Self { socket: socket.inspect_err(told).ok() }
+    }
+
+    /// Waits for the next change; for ever where the kernel does not tell.
+    pub async fn changed(&self) {
+        let Some((socket, reader)) = &self.socket else { return std::future::pending().await };
+        let Ok(mut guard) = socket.readable().await else { return std::future::pending().await };
+        // What the messages say does not matter. More of them than the socket holds are an error, and news as well.
+        let mut buffer = [0; 8192];
+        let mut reader = reader;
+        loop {
+            match guard.try_io(|_| reader.read(&mut buffer)) {
+                Ok(Ok(0)) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+impl Default for AddressWatch {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// The source address of the default route of each family, if there is one: what a LAN reaches us on.

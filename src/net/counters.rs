@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::outcomes::Outcomes;
+use crate::relay::{Exposure, Relay, Traffic};
+
 /// A counter written by few and read by anybody.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
@@ -11,30 +14,38 @@ impl Counter {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// Declares the counters once, as atomics ([`Counters`]) and as plain numbers ([`Totals`]).
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// The counters of one shard, or of all streams together.
         #[derive(Debug, Default)]
         pub(super) struct Counters {
-            $($(#[$doc])* pub(super) $name: Counter,)*
+            $(#[doc = $doc] pub(super) $name: Counter,)*
+            pub(super) outcomes: Outcomes,
         }
 
         /// The sums of all counters since the start.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Totals {
-            $($(#[$doc])* pub $name: u64,)*
+            $(#[doc = $doc] pub $name: u64,)*
         }
 
         impl Counters {
             /// Adds these counters to `totals`.
             pub(super) fn add_to(&self, totals: &mut Totals) {
                 $(totals.$name += self.$name.get();)*
+            }
+        }
+
+        impl Totals {
+            /// Each with its name and what it counts.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $doc.trim_ascii(), self.$name),)*].into_iter()
             }
         }
     };
@@ -69,4 +80,48 @@ counters! {
     tcp_to_client_bytes,
     /// Media frames dropped because a TCP or TLS client did not read.
     stream_backlog,
+    /// ICMP errors told to clients.
+    icmp_errors,
+    /// Packets relayed from clients to peers.
+    to_peer_packets,
+    /// Payload bytes relayed from clients to peers.
+    to_peer_bytes,
+    /// Packets relayed from peers to clients.
+    to_client_packets,
+    /// Payload bytes relayed from peers to clients.
+    to_client_bytes,
+    /// Replies over UDP to sources that had proven nothing.
+    stranger_replies,
+    /// Bytes of the requests so answered, as whole IPv4 packets.
+    stranger_received_bytes,
+    /// Bytes of those replies, as whole IPv4 packets.
+    stranger_sent_bytes,
+}
+
+/// What of a core's own sums its owner has added to the counters: done once per turn, so that a packet costs the core
+/// plain additions and the counters nothing.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    traffic: Traffic,
+    exposure: Exposure,
+}
+
+impl Published {
+    /// Adds what `relay` has done since the last time.
+    pub(super) fn publish(&mut self, relay: &Relay, counters: &Counters) {
+        let (traffic, exposure) = (relay.traffic(), relay.exposure());
+        if traffic != self.traffic {
+            counters.to_peer_packets.add(traffic.to_peer_packets - self.traffic.to_peer_packets);
+            counters.to_peer_bytes.add(traffic.to_peer_bytes - self.traffic.to_peer_bytes);
+            counters.to_client_packets.add(traffic.to_client_packets - self.traffic.to_client_packets);
+            counters.to_client_bytes.add(traffic.to_client_bytes - self.traffic.to_client_bytes);
+            self.traffic = traffic;
+        }
+        if exposure != self.exposure {
+            counters.stranger_replies.add(exposure.replies - self.exposure.replies);
+            counters.stranger_received_bytes.add(exposure.received - self.exposure.received);
+            counters.stranger_sent_bytes.add(exposure.sent - self.exposure.sent);
+            self.exposure = exposure;
+        }
+    }
 }

@@ -71,17 +71,25 @@ impl Forwarder {
 }
 
 /// Takes what is in the error queue of a relay socket of `family`, up to a share of the turn, and gives each error about
-/// a packet to `tell`, with the peer that the packet was for.
-pub(super) fn take_errors(socket: BorrowedFd<'_>, family: Family, mut tell: impl FnMut(SocketAddr, IcmpError)) {
+/// a packet to `tell`, with the peer that the packet was for. `whole`: where a packet was to go that this host itself
+/// found too large, since over IPv4 the kernel leaves its port out.
+pub(super) fn take_errors(
+    socket: BorrowedFd<'_>,
+    family: Family,
+    whole: Option<SocketAddr>,
+    mut tell: impl FnMut(SocketAddr, IcmpError),
+) {
     for _ in 0..ERRORS_PER_TURN {
         // A failing read ends the turn, not the socket.
         let Ok(Some(error)) = sys::take_error(socket) else { return };
+        let is_incomplete = error.to.port() == 0;
         let (kind, code) = match error.origin {
             Origin::Icmp { kind, code } => (kind, code),
             Origin::TooBigHere => TOO_BIG[family as usize],
             Origin::Other => continue,
         };
-        tell(error.to, IcmpError { kind, code, mtu: error.mtu });
+        let known = whole.filter(|whole| is_incomplete && whole.ip() == error.to.ip());
+        tell(known.unwrap_or(error.to), IcmpError { kind, code, mtu: error.mtu });
     }
 }
 

@@ -10,12 +10,13 @@ use std::{io, mem};
 use rustc_hash::FxHashMap;
 
 use super::addresses;
+use super::current::Current;
 use super::ports::{Ports, Wish};
 use super::relay_socket;
 use super::revocations::Revocations;
 use super::tcp;
 use crate::config::Config;
-use crate::relay::{self, Family, FiveTuple, OpenError, OpenRelay};
+use crate::relay::{Family, FiveTuple, OpenError, OpenRelay};
 use crate::time::{Mono, Now};
 
 /// How long a reserved port is kept (RFC 8656 section 7.2: at least 30 seconds).
@@ -28,7 +29,7 @@ const ATTEMPTS: usize = 32;
 /// Grants relay sockets to all shards and streams.
 pub(super) struct Grants {
     relay_ips: Vec<IpAddr>,
-    relay: Arc<relay::Shared>,
+    current: Arc<Current>,
     per_subject: usize,
     total: usize,
     has_reservations: AtomicBool,
@@ -105,10 +106,10 @@ fn account(subject: &str) -> &str {
 }
 
 impl Grants {
-    pub(super) fn new(config: &Config, relay: Arc<relay::Shared>, revoked: Arc<Revocations>) -> Self {
+    pub(super) fn new(config: &Config, current: Arc<Current>, revoked: Arc<Revocations>) -> Self {
         Self {
             relay_ips: config.relay_ips.clone(),
-            relay,
+            current,
             per_subject: config.limits.allocations_per_subject,
             total: config.limits.allocations_total,
             has_reservations: AtomicBool::new(false),
@@ -266,7 +267,7 @@ impl Grants {
     }
 
     fn granted(self: &Arc<Self>, address: SocketAddr, socket: OwnedFd, charge: Arc<Charge>) -> Granted {
-        let advertised = SocketAddr::new(self.relay.settings().advertised(address.ip()), address.port());
+        let advertised = SocketAddr::new(self.current.get().settings().advertised(address.ip()), address.port());
         Granted { socket, bound: address, advertised, lease: Lease { grants: Arc::clone(self), address, charge } }
     }
 

@@ -50,7 +50,7 @@ pub(super) fn bind_all(listen: &Listen, shards: usize) -> Result<Vec<Vec<Listene
 }
 
 /// Binds `address` once per shard. For port 0 the first socket picks, the others join it.
-fn bind_group(address: SocketAddr, shards: usize) -> io::Result<Vec<Listener>> {
+pub(super) fn bind_group(address: SocketAddr, shards: usize) -> io::Result<Vec<Listener>> {
     let mut group: Vec<Listener> = Vec::with_capacity(shards);
     for _ in 0..shards {
         let target = group.first().map_or(address, |first| first.address);
@@ -88,7 +88,7 @@ fn is_family_missing(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
-fn start_error(address: SocketAddr, error: &io::Error) -> StartError {
+pub(super) fn start_error(address: SocketAddr, error: &io::Error) -> StartError {
     let in_use = error.kind() == io::ErrorKind::AddrInUse;
     let reason = match (error.kind(), holder::holder(address, "UDP")) {
         (io::ErrorKind::AddrInUse, Some(holder)) => format!("already in use by {holder}"),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::sys::WakeUp;
 use super::tcp::News;
 use crate::credentials::turn::covers;
-use crate::relay::{RelayId, Usage};
+use crate::relay::{self, RelayId, Usage};
 
 /// Packets waiting in one mailbox; more are dropped and counted. A turn takes all of them, so this many is a burst.
 const MAX_PACKETS: usize = 4_096;
@@ -25,6 +25,8 @@ pub(super) enum Order {
     Revoke(Arc<Revocation>),
     /// Tell what this subject uses.
     Report { subject: Arc<str>, reply: mpsc::Sender<Usage> },
+    /// Go on with these settings.
+    Reconfigure(Arc<relay::Shared>),
     /// What became of a link of a TCP allocation.
     Link(News),
     /// End every allocation and stop.

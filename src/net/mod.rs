@@ -1,8 +1,10 @@
 //! The I/O shell of the relay: shards for UDP, one task per TCP or TLS client, ports, quotas, hairpin.
 
 mod addresses;
+pub(crate) mod alternate;
 mod backlog;
 mod counters;
+mod current;
 mod ended;
 mod forward;
 mod grants;
@@ -10,6 +12,7 @@ mod hairpin;
 pub(crate) mod holder;
 mod listener;
 mod mailbox;
+mod outcomes;
 mod ports;
 mod relay_socket;
 mod revocations;
@@ -20,7 +23,7 @@ mod tcp;
 mod udp;
 mod worker;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,13 +38,15 @@ use crate::clock;
 use crate::config::Config;
 use crate::relay::{self, FiveTuple, Settings, Usage};
 
-pub use addresses::{default_route_addresses, interface_addresses};
+pub use addresses::{AddressWatch, default_route_addresses, interface_addresses};
 use counters::Counters;
 pub use counters::Totals;
+use current::Current;
 pub use ended::Ended;
 use grants::Grants;
 use hairpin::Directory;
 use mailbox::{Bell, Mailbox, Order, Revocation};
+pub use outcomes::Snapshot;
 pub use revocations::{Damaged, Revocations};
 use shard::Shard;
 use sys::WakeUp;
@@ -69,7 +74,9 @@ pub struct Net {
 }
 
 struct Shared {
-    relay: Arc<relay::Shared>,
+    current: Arc<Current>,
+    /// Taken by whoever replaces the settings, until every owner is told.
+    change: Mutex<()>,
     grants: Arc<Grants>,
     directory: Arc<Directory>,
     tcp: Arc<tcp::Registry>,
@@ -111,24 +118,27 @@ impl Net {
         };
         // All sockets of all shards, before the first is read: the kernel spreads clients over a group, and a group that
         // grows moves them.
-        let listeners = listener::bind_all(&config.udp, shards)?;
+        let mut listeners = listener::bind_all(&config.udp, shards)?;
         let udp_addresses: Vec<_> = listeners.first().into_iter().flatten().map(|listener| listener.address).collect();
+        let alternate = alternate::bind(config, &mut listeners)?;
         let gso = listeners.iter().flatten().next().is_some_and(|listener| probe(listener.socket.as_fd()));
-        let failed = |error: io::Error| StartError {
+        let refused = |reason: String| StartError {
             address: config.udp.addresses.first().copied().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
             in_use: false,
-            reason: format!("the UDP threads could not be started: {error}"),
+            reason,
         };
+        let failed = |error: io::Error| refused(format!("the UDP threads could not be started: {error}"));
         let bells = (0..shards).map(|_| WakeUp::new().map(Bell::Thread)).collect::<io::Result<Vec<_>>>();
         let directory = Arc::<Directory>::default();
         let revoked = Arc::clone(&setup.revoked);
         let asked: Arc<dyn relay::Revoked> = Arc::clone(&revoked) as _;
-        let relay = Arc::new(relay::Shared::with_revoked(settings(&setup, &udp_addresses), asked));
+        let current = Arc::new(Current::new(&setup, &udp_addresses, alternate, asked).map_err(refused)?);
         let shared = Arc::new(Shared {
-            grants: Arc::new(Grants::new(config, Arc::clone(&relay), Arc::clone(&revoked))),
+            grants: Arc::new(Grants::new(config, Arc::clone(&current), Arc::clone(&revoked))),
             revoked,
             ended: ended::Sink::default(),
-            relay,
+            current,
+            change: Mutex::default(),
             workers: Workers::new(Arc::clone(&directory), gso),
             directory,
             tcp: Arc::new(tcp::Registry::new(config.limits.tcp_connections_total)),
@@ -217,6 +227,27 @@ impl Net {
         self.shared.ended.listen()
     }
 
+    /// Tells the peer policy which addresses the interfaces of this host have now: an address that came up since the
+    /// start is our own, too. True when that changed anything.
+    pub fn set_interface_addresses(&self, interfaces: &[IpAddr]) -> bool {
+        let own_ips = self.shared.current.own_ips(interfaces);
+        if own_ips == self.shared.current.get().settings().own_ips {
+            return false;
+        }
+        self.reconfigure(|settings| settings.own_ips = own_ips).is_ok()
+    }
+
+    /// Changes the settings while running: secrets, users, peers, limits. Live allocations go on; their permissions are
+    /// held against the new policy and their next requests against the new secrets. Nothing changes when the result is
+    /// none that could be started with, which the error explains.
+    pub fn reconfigure(&self, edit: impl FnOnce(&mut Settings)) -> Result<(), String> {
+        let _change = lock(&self.shared.change);
+        let relay = self.shared.current.replace(edit)?;
+        // Owners that start from here on take the new settings themselves.
+        self.shared.order(&Order::Reconfigure(relay));
+        Ok(())
+    }
+
     /// Live allocations, for the log line at the end and for status.
     pub fn allocations(&self) -> usize {
         self.shared.grants.allocations()
@@ -230,6 +261,16 @@ impl Net {
         }
         self.shared.stream_counters.add_to(&mut totals);
         totals
+    }
+
+    /// Everything counted since the start.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot { allocations: self.allocations(), totals: self.totals(), ..Snapshot::default() };
+        let shared = &self.shared;
+        for counters in shared.shard_counters.iter().map(Arc::as_ref).chain([&shared.stream_counters]) {
+            counters.outcomes.add_to(&mut snapshot);
+        }
+        snapshot
     }
 
     /// How many UDP threads have received anything so far: the kernel spreads clients over all of them.
@@ -255,8 +296,9 @@ impl Net {
 }
 
 impl Shared {
-    /// Tells the log about an event of a core, and whoever listens for the end of allocations.
-    fn tell(&self, event: &relay::Event) {
+    /// Counts an event of a core, and tells the log about it, and whoever listens for the end of allocations.
+    fn tell(&self, event: &relay::Event, counters: &Counters) {
+        counters.outcomes.note(event);
         forward::log(event);
         self.ended.tell(event);
     }
@@ -304,45 +346,6 @@ fn probe(socket: std::os::fd::BorrowedFd<'_>) -> bool {
     let gro = sys::enable_gro(socket).is_ok();
     tracing::info!(gso, gro, "UDP batching of this kernel");
     gso
-}
-
-/// The relay's part of the configuration, with what only the shell knows: our own addresses and service ports.
-fn settings(setup: &Setup<'_>, udp_addresses: &[SocketAddr]) -> Settings {
-    let config = setup.config;
-    let bound = udp_addresses.iter().chain(&setup.tcp_addresses);
-    let public = config.public_ips.iter().map(|rule| rule.public);
-    let mut own_ips = interface_addresses();
-    own_ips.extend(bound.clone().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()));
-    own_ips.extend(public.chain(config.relay_ips.iter().copied()));
-    own_ips.sort_unstable();
-    own_ips.dedup();
-    let mut service_ports: Vec<u16> = bound.map(SocketAddr::port).collect();
-    service_ports.sort_unstable();
-    service_ports.dedup();
-    Settings {
-        realm: config.realm.clone(),
-        software: concat!("relais ", env!("CARGO_PKG_VERSION")).into(),
-        turn_secrets: setup.turn_secrets.clone(),
-        users: config.users.clone(),
-        nonce_secrets: vec![setup.nonce_secret.clone()],
-        own_ips,
-        service_ports,
-        public_ips: config.public_ips.clone(),
-        allow_peers: config.allow_peers.clone(),
-        deny_peers: config.deny_peers.clone(),
-        permissions: config.limits.permissions,
-        channels: config.limits.channels,
-        tcp_connections: if config.tcp_relay { config.limits.tcp_connections } else { 0 },
-        legacy_channels: config.legacy_channels,
-        strict_family: config.strict_family,
-        strict_expiry: config.strict_expiry,
-        password_algorithms: true,
-        limits: crate::relay::Limits {
-            bandwidth: config.limits.bandwidth,
-            total_bandwidth: config.limits.total_bandwidth,
-            ..Default::default()
-        },
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

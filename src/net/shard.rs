@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use super::counters::Counters;
+use super::counters::{Counters, Published};
 use super::forward::{self, Forwarder};
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::sys::{Poller, RECEIVE_BATCH, Ready};
-use super::udp::{Arena, Path, Payload, Region};
+use super::udp::{Arena, Failed, Path, Payload, Region};
 use super::{Shared, addresses};
 use crate::clock;
 use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Transport};
@@ -40,6 +40,7 @@ pub(super) struct Shard {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     relay: Relay,
+    published: Published,
     listeners: Vec<Listener>,
     sockets: RelaySockets<OwnedFd>,
     mailbox: Arc<Mailbox>,
@@ -67,7 +68,8 @@ impl Shard {
             poller.add(wake_up.as_fd(), MAIL)?;
         }
         Ok(Self {
-            relay: Relay::new(Arc::clone(&shared.relay), addresses::random_seed()),
+            relay: Relay::new(shared.current.get(), addresses::random_seed()),
+            published: Published::default(),
             forwarder: Forwarder::new(Arc::clone(&shared.directory), shared.gso),
             shared,
             counters,
@@ -108,11 +110,13 @@ impl Shard {
             self.shared.grants.forget(now);
             self.flush(&arena);
             arena.reset();
+            self.published.publish(&self.relay, &self.counters);
         }
         self.mailbox.close();
         self.relay.close(clock::now());
         self.drain(clock::now());
         self.flush(&arena);
+        self.published.publish(&self.relay, &self.counters);
     }
 
     /// Milliseconds until something is due; -1 for never.
@@ -132,7 +136,7 @@ impl Shard {
                 continue;
             }
             if has_errors {
-                self.receive_errors(now, number);
+                self.receive_errors(now, number, None);
             }
             self.receive_peers(now, number, arena);
             since_listeners += 1;
@@ -197,11 +201,13 @@ impl Shard {
     }
 
     /// Tells clients what ICMP said about packets of theirs.
-    fn receive_errors(&mut self, now: Now, number: u32) {
+    fn receive_errors(&mut self, now: Now, number: u32, whole: Option<SocketAddr>) {
         let Some(socket) = self.sockets.get(number) else { return };
         let id = socket.id;
         let relay = &mut self.relay;
-        forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+        let told = &self.counters.icmp_errors;
+        forward::take_errors(socket.socket.as_fd(), id.family, whole, |peer, error| {
+            told.add(1);
             relay.handle_peer_icmp(now, id, peer, error);
         });
         self.drain(now);
@@ -248,6 +254,11 @@ impl Shard {
                 }
                 false
             }
+            Order::Reconfigure(relay) => {
+                self.relay.set_shared(Arc::clone(relay));
+                self.drain(now);
+                false
+            }
             // No client over UDP has a TCP allocation.
             Order::Link(_) => false,
             Order::Stop => true,
@@ -268,7 +279,7 @@ impl Shard {
                     Output::CloseRelay(id) => self.closing.push(id),
                     // No client over UDP has a TCP allocation.
                     Output::Tcp(_) => {}
-                    Output::Event(event) => self.shared.tell(&event),
+                    Output::Event(event) => self.shared.tell(&event, &self.counters),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -302,6 +313,24 @@ impl Shard {
 
     /// Sends what is queued, then closes what is to be closed.
     fn flush(&mut self, arena: &Arena) {
+        self.send(arena);
+        let mut is_told = false;
+        while let Some(Failed { socket, whole }) = self.forwarder.queue.take_failed() {
+            if socket & LISTENER == 0 {
+                self.receive_errors(clock::now(), socket, whole);
+                is_told = true;
+            }
+        }
+        if is_told {
+            self.send(arena);
+        }
+        self.forwarder.deliver(&self.counters);
+        for id in self.closing.drain(..) {
+            self.sockets.remove(id);
+        }
+    }
+
+    fn send(&mut self, arena: &Arena) {
         let (listeners, sockets) = (&self.listeners, &self.sockets);
         let descriptor = |number: u32| {
             if number & LISTENER == 0 {
@@ -310,12 +339,6 @@ impl Shard {
             listeners.get((number & !LISTENER) as usize).map(|listener| listener.socket.as_fd())
         };
         self.forwarder.queue.flush(arena.bytes(), &self.inbox.bytes, descriptor, &self.counters);
-        self.forwarder.deliver(&self.counters);
-        // A socket with errors to tell is ready for the next turn anyway.
-        while self.forwarder.queue.take_failed().is_some() {}
-        for id in self.closing.drain(..) {
-            self.sockets.remove(id);
-        }
     }
 }
 

@@ -21,10 +21,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::backlog::{Backlog, Cut};
+use super::counters::Published;
 use super::mailbox::{Bell, Mailbox, Order};
 use super::relay_socket::{RelaySocket, RelaySockets};
 use super::tcp::{Joined, Owner, join};
-use super::udp::{Payload, Region};
+use super::udp::{Failed, Payload, Region};
 use super::worker::{Out, Worker};
 use super::{Shared, addresses, forward, sys};
 use crate::clock;
@@ -56,7 +57,8 @@ where
     let Some(registration) = shared.register(&mailbox) else { return };
     let now = clock::now();
     let mut client = Client {
-        relay: Relay::new(Arc::clone(&shared.relay), addresses::random_seed()),
+        relay: Relay::new(shared.current.get(), addresses::random_seed()),
+        published: Published::default(),
         shared,
         stream,
         tuple,
@@ -92,6 +94,7 @@ struct Client<S> {
     stream: S,
     tuple: FiveTuple,
     relay: Relay,
+    published: Published,
     sockets: RelaySockets<AsyncFd<OwnedFd>>,
     mailbox: Arc<Mailbox>,
     /// The start of a frame whose rest has not come yet.
@@ -126,7 +129,7 @@ impl<S> Drop for Client<S> {
         self.relay.close(clock::now());
         while let Some(output) = self.relay.poll_output() {
             if let Output::Event(event) = output {
-                self.shared.tell(&self.account(event));
+                self.shared.tell(&self.account(event), &self.shared.stream_counters);
             }
         }
     }
@@ -136,7 +139,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Arc::clone(&self.shared);
         let mut worker = shared.workers.borrow();
-        self.turn(cx, &mut worker)
+        let ended = self.turn(cx, &mut worker);
+        self.published.publish(&self.relay, &shared.stream_counters);
+        ended
     }
 
     fn turn(&mut self, cx: &mut Context<'_>, worker: &mut Worker) -> Poll<()> {
@@ -200,6 +205,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     for usage in self.usage(now, &subject, reply.capacity()) {
                         let _ = reply.try_send(usage);
                     }
+                    None
+                }
+                Order::Reconfigure(relay) => {
+                    self.relay.set_shared(relay);
                     None
                 }
                 Order::Stop => {
@@ -327,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     // An error never ends the loop; it may be an ICMP one, about a packet sent before.
                     batches += 1;
                     self.shared.stream_counters.receive_errors.add(1);
-                    self.receive_errors(now, number, out);
+                    self.receive_errors(now, number, None, out);
                 }
                 // Not readable after all: poll again, which remembers this task.
                 Err(_) => {}
@@ -338,11 +347,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Tells the client what ICMP said about packets of its own.
-    fn receive_errors(&mut self, now: Now, number: u32, out: &mut Out) {
+    fn receive_errors(&mut self, now: Now, number: u32, whole: Option<SocketAddr>, out: &mut Out) {
         let Some(socket) = self.sockets.get(number) else { return };
         let id = socket.id;
         let relay = &mut self.relay;
-        forward::take_errors(socket.socket.as_fd(), id.family, |peer, error| {
+        let told = &self.shared.stream_counters.icmp_errors;
+        forward::take_errors(socket.socket.as_fd(), id.family, whole, |peer, error| {
+            told.add(1);
             relay.handle_peer_icmp(now, id, peer, error);
         });
         self.drain(now, out);
@@ -386,7 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     Output::OpenRelay(open) => self.opening.push_back(open),
                     Output::CloseRelay(id) => self.released.push(id),
                     Output::Tcp(output) => self.obey_tcp(now, output),
-                    Output::Event(event) => self.shared.tell(&self.account(event)),
+                    Output::Event(event) => self.shared.tell(&self.account(event), &self.shared.stream_counters),
                 }
             }
             let Some(open) = self.opening.pop_front() else { return };
@@ -416,8 +427,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let sockets = &self.sockets;
         let descriptor = |number: u32| sockets.descriptor(number);
         out.forwarder.queue.flush(input, &[], descriptor, &self.shared.stream_counters);
-        while let Some(number) = out.forwarder.queue.take_failed() {
-            self.receive_errors(now, number, out);
+        while let Some(Failed { socket, whole }) = out.forwarder.queue.take_failed() {
+            self.receive_errors(now, socket, whole, out);
         }
         self.release();
     }

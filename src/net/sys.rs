@@ -8,6 +8,7 @@
 )]
 
 mod errors;
+mod netlink;
 mod options;
 mod poll;
 
@@ -21,6 +22,7 @@ use std::ptr;
 use libc::{c_int, c_uint, c_void};
 
 pub(super) use errors::{Origin, take_error};
+pub(super) use netlink::address_changes;
 #[cfg(test)]
 pub(super) use options::mtu_discovery;
 pub(super) use options::{

@@ -170,8 +170,15 @@ pub(super) struct SendQueue {
     sender: Sender,
     /// Sends that failed so far.
     errors: u64,
-    /// Sockets on which a send failed since [`SendQueue::take_failed`]: their error queues may say why.
-    failed: Vec<u32>,
+    failed: Vec<Failed>,
+}
+
+/// A socket on which a send failed: its error queue may say why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failed {
+    pub socket: u32,
+    /// Where a packet went that was to stay whole. The kernel does not say that about a packet it refused itself.
+    pub whole: Option<SocketAddr>,
 }
 
 impl SendQueue {
@@ -198,7 +205,7 @@ impl SendQueue {
     }
 
     /// One socket on which a send failed; `None` when all have been taken.
-    pub(super) fn take_failed(&mut self) -> Option<u32> {
+    pub(super) fn take_failed(&mut self) -> Option<Failed> {
         self.failed.pop()
     }
 
@@ -302,8 +309,9 @@ impl SendQueue {
             } else {
                 self.send(descriptor, &regions, counters);
             }
-            if self.errors != errors && self.failed.last() != Some(&path.socket) {
-                self.failed.push(path.socket);
+            let failed = Failed { socket: path.socket, whole: dont_fragment.then_some(path.to) };
+            if self.errors != errors && self.failed.last() != Some(&failed) {
+                self.failed.push(failed);
             }
         }
         self.copied = copied;

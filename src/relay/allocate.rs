@@ -48,8 +48,11 @@ pub(super) struct Pending {
     integrity: Integrity,
     key: LongTermKey,
     lifetime: u32,
+    even_port: bool,
     tcp: bool,
     reserve: Option<[u8; 8]>,
+    /// No family was named: IPv6 will do where there is no IPv4.
+    falls_back: bool,
     /// By family, IPv4 first.
     wants: [Want; 2],
 }
@@ -57,6 +60,7 @@ pub(super) struct Pending {
 /// What the checks let through to the shell.
 struct Plan {
     families: [bool; 2],
+    falls_back: bool,
     tcp: bool,
     even_port: bool,
     reserve: bool,
@@ -124,15 +128,18 @@ impl Relay {
             Some(RequestedFamily::Known(Family::V6)) if !reserve => true,
             Some(_) => return Err(ErrorCode::BadRequest),
         };
-        // 7. The family: as asked, else as reserved, else (unless strict) that of the address the client reached.
+        // 7. The family: as asked, else as reserved, else IPv4.
         let family = match (request.family, request.reservation) {
             (Some(RequestedFamily::Unknown), _) => return Err(ErrorCode::AddressFamilyNotSupported),
             (Some(RequestedFamily::Known(family)), _) => family,
             (None, Some(token)) => family_of_token(&token),
-            (None, None) if is_dual || self.shared.settings.strict_family => Family::V4,
-            (None, None) => Family::of(exchange.tuple.server.ip()),
+            (None, None) => Family::V4,
         };
+        // Unless strict, who came over IPv6 gets that where we have no IPv4 relay address.
+        let is_named = names_family || request.reservation.is_some();
+        let falls_back = !is_named && !self.shared.settings.strict_family && exchange.tuple.server.is_ipv6();
         Ok(Plan {
+            falls_back,
             families: [is_dual || family == Family::V4, is_dual || family == Family::V6],
             tcp: request.transport == TCP,
             even_port: request.even_port.is_some(),
@@ -152,8 +159,10 @@ impl Relay {
             integrity: exchange.identity.integrity,
             key: exchange.identity.key,
             lifetime,
+            even_port: plan.even_port,
             tcp: plan.tcp,
             reserve,
+            falls_back: plan.falls_back,
             wants: plan.families.map(|is_wanted| if is_wanted { Want::Asked } else { Want::No }),
         };
         let id = self.table.reserve(pending, Family::V4, exchange.now.mono + PENDING);
@@ -192,6 +201,9 @@ impl Relay {
             }
             return;
         };
+        if pending.falls_back && outcome == Err(OpenError::Family) {
+            return self.fall_back(relay);
+        }
         pending.wants[relay.family as usize] = match outcome {
             Ok(_) if is_revoked => Want::Refused(OpenError::Revoked),
             Ok(bound) if is_usable => Want::Opened(bound),
@@ -205,6 +217,26 @@ impl Relay {
         if is_complete {
             self.complete(now, relay);
         }
+    }
+
+    /// There is no IPv4 relay address: asks for an IPv6 one.
+    fn fall_back(&mut self, relay: RelayId) {
+        let token = self.reservation_token(true);
+        let Some(pending) = self.table.pending_relay(relay) else { return };
+        pending.falls_back = false;
+        pending.wants = [Want::No, Want::Asked];
+        pending.reserve = pending.reserve.map(|_| token);
+        let open = OpenRelay {
+            relay: RelayId { family: Family::V6, ..relay },
+            tuple: pending.tuple,
+            family: Family::V6,
+            tcp: pending.tcp,
+            even_port: pending.even_port,
+            reserve: pending.reserve,
+            reservation: None,
+            subject: pending.owner.subject.clone(),
+        };
+        self.push(Output::OpenRelay(open));
     }
 
     /// Every family has its outcome: makes the allocation, or refuses the request.

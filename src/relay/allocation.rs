@@ -293,15 +293,13 @@ impl Allocation {
 
     pub(super) fn count_to_peer(&mut self, family: Family, len: usize) {
         if let Some(relayed) = &mut self.relayed[family as usize] {
-            relayed.traffic.to_peer_packets += 1;
-            relayed.traffic.to_peer_bytes += len as u64;
+            relayed.traffic.count_to_peer(len);
         }
     }
 
     pub(super) fn count_to_client(&mut self, family: Family, len: usize) {
         if let Some(relayed) = &mut self.relayed[family as usize] {
-            relayed.traffic.to_client_packets += 1;
-            relayed.traffic.to_client_bytes += len as u64;
+            relayed.traffic.count_to_client(len);
         }
     }
 

@@ -77,7 +77,8 @@ impl Keychain {
         };
         let users = settings.users.iter();
         Self {
-            secrets: settings.turn_secrets.clone(),
+            // An empty secret would let anybody make credentials.
+            secrets: settings.turn_secrets.iter().filter(|secret| !secret.is_empty()).cloned().collect(),
             users: users.clone().map(|user| (user.name.clone(), key(user))).collect(),
             userhashes: users.map(|user| (turn::userhash(&user.name, &realm), user.name.clone())).collect(),
             strict_expiry: settings.strict_expiry,

@@ -38,20 +38,20 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Whether `source` gets one more reply. Loopback sources have no prefix of their own: what is sent to them reaches
+    /// Whether `source` gets one more reply, which counts for `tokens` of them. Loopback sources have no prefix of their own: what is sent to them reaches
     /// no victim elsewhere.
-    pub(super) fn allows(&mut self, limits: &Limits, key: [u64; 2], source: IpAddr, now: Mono) -> bool {
+    pub(super) fn allows(&mut self, limits: &Limits, key: [u64; 2], source: IpAddr, now: Mono, tokens: u64) -> bool {
         if !source.is_loopback() {
             if self.per_prefix.is_empty() {
                 self.per_prefix = vec![Bucket::default(); BUCKETS].into();
             }
             let index = place(key, source) as usize % BUCKETS;
             let bucket = self.per_prefix.get_mut(index);
-            if !bucket.is_some_and(|bucket| bucket.take(limits.strangers_per_prefix, now, 1)) {
+            if !bucket.is_some_and(|bucket| bucket.take(limits.strangers_per_prefix, now, tokens)) {
                 return false;
             }
         }
-        self.total.take(limits.strangers, now, 1)
+        self.total.take(limits.strangers, now, tokens)
     }
 
     /// Counts a reply of `sent` bytes to a request of `received` bytes, both without IP and UDP headers.
@@ -117,7 +117,7 @@ mod tests {
         let limits = Limits::default();
         let mut budget = Budget::default();
         let mut allowed = |source: IpAddr, times: usize| {
-            (0..times).filter(|_| budget.allows(&limits, [1, 2], source, Mono(1))).count() as u64
+            (0..times).filter(|_| budget.allows(&limits, [1, 2], source, Mono(1), 1)).count() as u64
         };
         let of_one = allowed(ip("198.51.100.1"), 10_000) + allowed(ip("198.51.100.2"), 10_000);
         assert_eq!(of_one, limits.strangers_per_prefix.burst);
@@ -130,7 +130,7 @@ mod tests {
     fn loopback_has_no_prefix() {
         let limits = Limits::default();
         let mut budget = Budget::default();
-        let allowed = (0..5000).filter(|_| budget.allows(&limits, [1, 2], ip("127.0.0.1"), Mono(1))).count();
+        let allowed = (0..5000).filter(|_| budget.allows(&limits, [1, 2], ip("127.0.0.1"), Mono(1), 1)).count();
         assert_eq!((allowed, budget.per_prefix.len()), (5000, 0));
     }
 }

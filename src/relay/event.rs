@@ -12,9 +12,20 @@ pub const REPLY_CAPACITY: usize = 548;
 
 /// The bytes of one control reply, kept inline so that a refused request touches no heap.
 #[derive(Clone)]
-pub struct ReplyBytes {
-    bytes: [u8; REPLY_CAPACITY],
-    len: u16,
+pub struct ReplyBytes(Kept);
+
+#[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and kept inline so that it costs no heap"
+)]
+enum Kept {
+    Inline {
+        bytes: [u8; REPLY_CAPACITY],
+        len: u16,
+    },
+    /// A reply with PADDING (RFC 5780 section 7.6), which is meant to be too large for one packet.
+    Large(Box<[u8]>),
 }
 
 impl ReplyBytes {
@@ -22,7 +33,12 @@ impl ReplyBytes {
     pub fn new(message: &[u8]) -> Option<Self> {
         let mut bytes = [0; REPLY_CAPACITY];
         bytes.get_mut(..message.len())?.copy_from_slice(message);
-        Some(Self { bytes, len: message.len() as u16 })
+        Some(Self(Kept::Inline { bytes, len: message.len() as u16 }))
+    }
+
+    /// A reply of any size.
+    pub(super) fn large(message: Vec<u8>) -> Self {
+        Self(Kept::Large(message.into()))
     }
 }
 
@@ -30,13 +46,16 @@ impl Deref for ReplyBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        match &self.0 {
+            Kept::Inline { bytes, len } => &bytes[..usize::from(*len)],
+            Kept::Large(bytes) => bytes,
+        }
     }
 }
 
 impl std::fmt::Debug for ReplyBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "ReplyBytes({} bytes)", self.len)
+        write!(f, "ReplyBytes({} bytes)", self.len())
     }
 }
 
@@ -179,6 +198,18 @@ pub struct Traffic {
     pub to_client_packets: u64,
 }
 
+impl Traffic {
+    pub(super) fn count_to_peer(&mut self, len: usize) {
+        self.to_peer_packets += 1;
+        self.to_peer_bytes += len as u64;
+    }
+
+    pub(super) fn count_to_client(&mut self, len: usize) {
+        self.to_client_packets += 1;
+        self.to_client_bytes += len as u64;
+    }
+}
+
 /// Why an allocation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
@@ -192,6 +223,9 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Released, Self::Expired, Self::Revoked, Self::Closed];
+
     /// Lower-case name for JSON.
     pub fn name(self) -> &'static str {
         match self {
@@ -217,4 +251,36 @@ pub enum DropReason {
     Bandwidth,
     /// An allocation has as many TCP connections as it may.
     Connections,
+}
+
+impl DropReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Malformed,
+        Self::UnknownChannel,
+        Self::NoAllocation,
+        Self::NoPermission,
+        Self::PeerDenied,
+        Self::SourcePortZero,
+        Self::Indication,
+        Self::Budget,
+        Self::Bandwidth,
+        Self::Connections,
+    ];
+
+    /// Lower-case name for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownChannel => "unknown_channel",
+            Self::NoAllocation => "no_allocation",
+            Self::NoPermission => "no_permission",
+            Self::PeerDenied => "peer_denied",
+            Self::SourcePortZero => "source_port_zero",
+            Self::Indication => "indication",
+            Self::Budget => "budget",
+            Self::Bandwidth => "bandwidth",
+            Self::Connections => "connections",
+        }
+    }
 }

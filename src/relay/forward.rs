@@ -46,6 +46,7 @@ impl Relay {
         }
         self.shared.bandwidth.admit(&mut allocation.meters, Way::ToPeer, len, now.mono)?;
         allocation.count_to_peer(family, len);
+        self.traffic.count_to_peer(len);
         let relay = allocation.id(family);
         Ok(ToPeer { relay, peer, route, start: CHANNEL_HEADER, len, dont_fragment: false })
     }
@@ -68,6 +69,7 @@ impl Relay {
         let route = self.shared.policy.route(reach, peer.port()).ok_or(DropReason::PeerDenied)?;
         self.shared.bandwidth.admit(&mut allocation.meters, Way::ToPeer, len, now.mono)?;
         allocation.count_to_peer(family, len);
+        self.traffic.count_to_peer(len);
         Ok(ToPeer { relay: allocation.id(family), peer, route, start, len, dont_fragment })
     }
 
@@ -104,6 +106,7 @@ impl Relay {
         };
         self.shared.bandwidth.admit(&mut allocation.meters, Way::ToClient, len, now.mono)?;
         allocation.count_to_client(relay.family, len);
+        self.traffic.count_to_client(len);
         Ok(packet)
     }
 

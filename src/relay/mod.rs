@@ -11,6 +11,7 @@ mod bandwidth;
 mod binding;
 mod bucket;
 mod budget;
+mod discovery;
 pub mod event;
 mod expiry;
 mod forward;
@@ -46,6 +47,7 @@ use crate::time::{Mono, Now};
 
 pub use bucket::Rate;
 pub use budget::Exposure;
+pub use discovery::Alternate;
 pub use event::{
     DropReason, EndReason, Event, OpenError, OpenRelay, Output, ReplyBytes, Route, ToClient, ToPeer, Traffic,
 };
@@ -90,12 +92,20 @@ impl Shared {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // It is made of secrets.
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 /// One STUN/TURN server core: all clients of a shard, or the one client of a stream.
 pub struct Relay {
     shared: Arc<Shared>,
     table: Table,
     outputs: VecDeque<Output>,
     budget: Budget,
+    traffic: Traffic,
     /// Datagrams have come: this is a shard's core, which keeps its queue, so that floods do not touch the heap.
     takes_datagrams: bool,
     seed: u64,
@@ -118,8 +128,8 @@ impl Relay {
     /// until the first allocation, so that every TCP and TLS connection can have one.
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
         let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
-        let (takes_datagrams, rng) = (false, Rng { state: seed });
-        Self { shared, table, outputs, budget, takes_datagrams, seed, rng, binding: None }
+        let (traffic, takes_datagrams, rng) = (Traffic::default(), false, Rng { state: seed });
+        Self { shared, table, outputs, budget, traffic, takes_datagrams, seed, rng, binding: None }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -188,7 +198,7 @@ impl Relay {
             }
         };
         let exchange = Exchange { now, tuple, message, identity, asked };
-        let outcome = request::refuse_unknown(message).and_then(|()| match message.method {
+        let outcome = request::refuse_unknown(message, &[]).and_then(|()| match message.method {
             method::ALLOCATE => self.allocate(&exchange),
             method::REFRESH => self.refresh(&exchange).map(Some),
             method::CREATE_PERMISSION => self.create_permission(&exchange).map(Some),
@@ -249,9 +259,8 @@ impl Relay {
         make: impl FnOnce(&mut Self) -> Option<ReplyBytes>,
     ) {
         let is_stranger = !self.has_proven_address(now, tuple, message);
-        let (limits, key) = (&self.shared.settings.limits, self.shared.budget_key);
-        if is_stranger && !self.budget.allows(limits, key, tuple.client.ip(), now.mono) {
-            return self.note_dropped(DropReason::Budget);
+        if is_stranger && !self.spend(now, tuple, 1) {
+            return;
         }
         let reply = make(self);
         if let Some(reply) = reply.as_ref().filter(|_| is_stranger) {
@@ -260,12 +269,27 @@ impl Relay {
         self.reply(tuple, reply);
     }
 
+    /// Takes `tokens` from the budget for strangers; false when there are too few.
+    fn spend(&mut self, now: Now, tuple: &FiveTuple, tokens: u64) -> bool {
+        let (limits, key) = (&self.shared.settings.limits, self.shared.budget_key);
+        let is_within = self.budget.allows(limits, key, tuple.client.ip(), now.mono, tokens);
+        if !is_within {
+            self.note_dropped(DropReason::Budget);
+        }
+        is_within
+    }
+
     /// Whether the sender is where its packets say: the handshake of a stream, an allocation, or a nonce that went to
     /// this address proves it. An old nonce does as well.
     fn has_proven_address(&self, now: Now, tuple: &FiveTuple, message: &Message<'_>) -> bool {
         let nonces = &self.shared.keychain.nonces;
         let is_ours = |nonce| nonces.verify(nonce, now.unix, tuple.client, ALLOCATE_AGE).is_some();
         tuple.transport.is_stream() || self.table.find(tuple).is_some() || message.get(attr::NONCE).is_some_and(is_ours)
+    }
+
+    /// What all allocations have relayed so far, those that have ended included.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// What replies to strangers over UDP have cost so far.

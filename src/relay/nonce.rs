@@ -81,10 +81,11 @@ pub(super) struct Nonces {
 }
 
 impl Nonces {
-    /// `secrets`: the current one first. An empty list works, but then anybody can make nonces.
+    /// `secrets`: the current one first. An empty one is left out: with it anybody could make nonces. Without any, no
+    /// nonce is accepted.
     pub(super) fn new(secrets: &[Vec<u8>]) -> Self {
-        let secrets = if secrets.is_empty() { &[Vec::new()] } else { secrets };
-        Self { keys: secrets.iter().filter_map(|secret| Hmac::new_from_slice(secret).ok()).collect() }
+        let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+        Self { keys: secrets.filter_map(|secret| Hmac::new_from_slice(secret).ok()).collect() }
     }
 
     /// A nonce for `client` at `unix` seconds that announces `features`.
@@ -239,6 +240,16 @@ mod tests {
         let old = Nonces::new(&[b"one".to_vec()]).mint(NOW, client(), Features::default());
         assert!(Nonces::new(&[b"two".to_vec(), b"one".to_vec()]).verify(&old, NOW, client(), 1).is_some());
         assert!(Nonces::new(&[b"three".to_vec(), b"two".to_vec()]).verify(&old, NOW, client(), 1).is_none());
+    }
+
+    #[test]
+    fn an_empty_secret_makes_no_key() {
+        for none in [Nonces::new(&[]), Nonces::new(&[Vec::new()])] {
+            let nonce = none.mint(NOW, client(), Features::default());
+            assert_eq!(none.verify(&nonce, NOW, client(), 3600), None);
+        }
+        let one = Nonces::new(&[Vec::new(), b"one".to_vec()]);
+        assert!(one.verify(&one.mint(NOW, client(), Features::default()), NOW, client(), 1).is_some());
     }
 
     #[test]

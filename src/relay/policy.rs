@@ -1,5 +1,5 @@
 //! Which peers may be reached. Precedence: service ports of ours never, deny list, allow list, built-in deny of every
-//! special-purpose range (IANA's IPv4 and IPv6 Special-Purpose Address Registries).
+//! special-purpose range (IANA's IPv4 and IPv6 Special-Purpose Address Registries) and of the clouds' own services.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -89,21 +89,38 @@ fn canonical_ip(ip: IpAddr) -> IpAddr {
     v6.to_ipv4().map_or(ip, IpAddr::V4)
 }
 
-/// The IPv4 addresses that an IPv6 address leads to through a translator or tunnel.
-fn embedded_ipv4(ip: IpAddr) -> [Option<Ipv4Addr>; 2] {
-    let IpAddr::V6(v6) = ip else { return [None; 2] };
+/// The IPv4 addresses that an IPv6 address leads to through a translator or tunnel. Where a prefix is used in several
+/// ways, all readings that are addresses of hosts.
+fn embedded_ipv4(ip: IpAddr) -> [Option<Ipv4Addr>; 4] {
+    let IpAddr::V6(v6) = ip else { return [None; 4] };
     let bits = u128::from(v6);
     let word = |shift: u32| Ipv4Addr::from((bits >> shift) as u32);
     match v6.segments() {
         // NAT64, RFC 6052.
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => [Some(word(0)), None],
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] => [Some(word(0)), None, None, None],
+        // NAT64 within a network, RFC 8215: with prefixes of 96, 64, 56 and 48 bits, of which the latter three leave bits
+        // 64 to 71 out (RFC 6052 section 2.2).
+        [0x64, 0xff9b, 1, ..] => {
+            let around = |before: u32| {
+                let high = (bits >> 64) as u32 & u32::MAX.checked_shr(32 - before).unwrap_or(0);
+                Ipv4Addr::from(high.checked_shl(32 - before).unwrap_or(0) | ((bits >> 24) as u32 >> before))
+            };
+            let readings = [word(0), around(0), around(8), around(16)];
+            readings.map(|reading| Some(reading).filter(|reading| reading.octets()[0] != 0))
+        }
         // 6to4, RFC 3056.
-        [0x2002, ..] => [Some(word(80)), None],
+        [0x2002, ..] => [Some(word(80)), None, None, None],
         // Teredo, RFC 4380: the server, and the client's address inverted.
-        [0x2001, 0, ..] => [Some(word(64)), Some(Ipv4Addr::from(!(bits as u32)))],
-        _ => [None; 2],
+        [0x2001, 0, ..] => [Some(word(64)), Some(Ipv4Addr::from(!(bits as u32))), None, None],
+        _ => [None; 4],
     }
 }
+
+/// Services that a cloud's own machines reach at addresses of the public range: whoever asks from there gets what is for
+/// the machine alone.
+const CLOUD_IPV4: [(Ipv4Addr, u8); 1] = [
+    (Ipv4Addr::new(168, 63, 129, 16), 32), // Azure WireServer
+];
 
 const SPECIAL_IPV4: [(Ipv4Addr, u8); 18] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
@@ -127,9 +144,10 @@ const SPECIAL_IPV4: [(Ipv4Addr, u8); 18] = [
 ];
 
 /// Within 2000::/3, the only block of global unicast addresses; everything outside it is special.
-const SPECIAL_IPV6: [(Ipv6Addr, u8); 4] = [
+const SPECIAL_IPV6: [(Ipv6Addr, u8); 5] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), // IETF protocol assignments, Teredo, ORCHID
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), // documentation
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16), // 6to4
     (Ipv6Addr::new(0x2620, 0x4f, 0x8000, 0, 0, 0, 0, 0), 48), // AS112
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
@@ -140,7 +158,7 @@ const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96
 fn is_special_purpose(ip: IpAddr) -> bool {
     let within = |(network, prefix): (IpAddr, u8)| Block { network, prefix }.contains(ip);
     if ip.is_ipv4() {
-        return SPECIAL_IPV4.iter().any(|&(network, prefix)| within((network.into(), prefix)));
+        return SPECIAL_IPV4.iter().chain(&CLOUD_IPV4).any(|&(network, prefix)| within((network.into(), prefix)));
     }
     let is_global = [GLOBAL_UNICAST, NAT64].iter().any(|&(network, prefix)| within((network.into(), prefix)));
     !is_global || SPECIAL_IPV6.iter().any(|&(network, prefix)| within((network.into(), prefix)))
@@ -176,136 +194,4 @@ impl Block {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn policy(own: &[&str], allow: &[(&str, u8)], deny: &[(&str, u8)]) -> Policy {
-        let block = |&(network, prefix): &(&str, u8)| Block::new(&Cidr { network: network.parse().unwrap(), prefix });
-        Policy {
-            own_ips: own.iter().map(|ip| ip.parse().unwrap()).collect(),
-            service_ports: [3478].into_iter().collect(),
-            allow: allow.iter().map(block).collect(),
-            deny: deny.iter().map(block).collect(),
-        }
-    }
-
-    fn judge(policy: &Policy, ip: &str) -> Option<Reach> {
-        policy.judge(canonical_ip(ip.parse().unwrap()))
-    }
-
-    #[test]
-    fn special_purpose_ranges_are_denied_in_every_disguise() {
-        let policy = policy(&[], &[], &[]);
-        let plain = [
-            "0.0.0.0",
-            "0.1.2.3",
-            "10.0.0.1",
-            "100.64.0.1",
-            "100.127.255.255",
-            "127.0.0.1",
-            "127.9.9.9",
-            "169.254.169.254",
-            "172.16.0.1",
-            "172.31.255.255",
-            "192.0.0.1",
-            "192.0.2.1",
-            "192.88.99.1",
-            "192.168.1.1",
-            "198.18.0.1",
-            "198.19.255.255",
-            "198.51.100.1",
-            "203.0.113.1",
-            "224.0.0.1",
-            "239.255.255.255",
-            "240.0.0.1",
-            "255.255.255.255",
-        ];
-        for text in plain {
-            assert_eq!(judge(&policy, text), None, "{text}");
-            let v4: Ipv4Addr = text.parse().unwrap();
-            let [a, b] = [(u32::from(v4) >> 16) as u16, u32::from(v4) as u16];
-            let disguises = [
-                format!("::ffff:{text}"),
-                format!("::{text}"),
-                format!("64:ff9b::{text}"),
-                format!("2002:{a:x}:{b:x}::1"),
-                format!("2001:0:{a:x}:{b:x}::1"),
-                format!("2001:0:808:808:0:0:{:x}:{:x}", !a, !b),
-            ];
-            for disguise in disguises {
-                assert_eq!(judge(&policy, &disguise), None, "{disguise}");
-            }
-        }
-        for text in [
-            "::",
-            "::1",
-            "fc00::1",
-            "fdff::1",
-            "fe80::1",
-            "febf::1",
-            "fec0::1",
-            "ff02::1",
-            "2001:db8::1",
-            "2001:2::1",
-            "100::1",
-            "64:ff9b:1::1",
-            "3fff::1",
-            "5f00::1",
-            "4000::1",
-        ] {
-            assert_eq!(judge(&policy, text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn public_addresses_are_reached() {
-        let policy = policy(&["9.9.9.9"], &[], &[]);
-        for text in ["8.8.8.8", "100.128.0.1", "172.32.0.1", "192.0.1.1", "198.20.0.1", "223.255.255.255"] {
-            assert_eq!(judge(&policy, text), Some(Reach::Network), "{text}");
-        }
-        for text in ["2606:4700::1111", "2a00::1", "64:ff9b::8.8.8.8", "2002:808:808::1", "::ffff:8.8.8.8"] {
-            assert_eq!(judge(&policy, text), Some(Reach::Network), "{text}");
-        }
-        assert_eq!(judge(&policy, "9.9.9.9"), Some(Reach::Own { allowed: false }));
-        assert_eq!(judge(&policy, "64:ff9b::9.9.9.9"), None, "no way around to ourselves");
-    }
-
-    #[test]
-    fn deny_beats_allow_beats_built_in() {
-        let policy = policy(&[], &[("10.0.0.0", 8), ("0.0.0.0", 0)], &[("10.1.0.0", 16), ("8.8.8.8", 32)]);
-        assert_eq!(judge(&policy, "10.0.0.1"), Some(Reach::Network));
-        assert_eq!(judge(&policy, "10.1.0.1"), None);
-        assert_eq!(judge(&policy, "8.8.8.8"), None);
-        assert_eq!(judge(&policy, "::ffff:8.8.8.8"), None);
-        assert_eq!(judge(&policy, "64:ff9b::8.8.8.8"), None);
-        assert_eq!(judge(&policy, "0.0.0.0"), None, "the kernel takes it for loopback");
-        assert_eq!(judge(&policy, "fd00::1"), None, "an IPv4 list says nothing about IPv6");
-    }
-
-    #[test]
-    fn own_addresses_never_lead_to_a_service_port() {
-        let policy = policy(&["203.0.113.9", "127.0.0.1"], &[("127.0.0.0", 8)], &[]);
-        let own = judge(&policy, "203.0.113.9").unwrap();
-        assert_eq!(policy.route(own, 3478), None);
-        assert_eq!(policy.route(own, 50_000), Some(Route::Own { else_network: false }));
-        for text in ["127.0.0.1", "127.0.0.2"] {
-            let loopback = judge(&policy, text).unwrap();
-            assert_eq!(policy.route(loopback, 3478), None);
-            assert_eq!(policy.route(loopback, 50_000), Some(Route::Own { else_network: true }));
-        }
-        assert_eq!(policy.route(Reach::Network, 3478), Some(Route::Network));
-    }
-
-    #[test]
-    fn blocks() {
-        let contains = |network: &str, prefix, ip: &str| {
-            Block::new(&Cidr { network: network.parse().unwrap(), prefix }).contains(ip.parse().unwrap())
-        };
-        assert!(contains("::", 0, "2001::1"));
-        assert!(!contains("::", 0, "1.2.3.4"));
-        assert!(contains("::ffff:10.0.0.0", 104, "10.9.9.9"));
-        assert!(contains("10.0.0.7", 32, "10.0.0.7"));
-        assert!(!contains("10.0.0.7", 32, "10.0.0.6"));
-        assert!(contains("10.0.0.7", 8, "10.200.0.6"));
-    }
-}
+mod tests;

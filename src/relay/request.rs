@@ -42,10 +42,11 @@ pub(super) struct ChannelBindRequest {
     pub(super) peer: SocketAddr,
 }
 
-/// Refuses attributes that must be understood and are not (RFC 8489 section 6.3.1).
-pub(super) fn refuse_unknown(message: &Message<'_>) -> Result<(), Refusal> {
+/// Refuses attributes that must be understood and are not (RFC 8489 section 6.3.1). `beside` are understood as well.
+pub(super) fn refuse_unknown(message: &Message<'_>, beside: &[u16]) -> Result<(), Refusal> {
     let mut unknown = UnknownKinds::default();
-    for attribute in message.attributes().filter(|attribute| !is_understood(attribute.kind)) {
+    let is_unknown = |kind| !is_understood(kind) && !beside.contains(&kind);
+    for attribute in message.attributes().filter(|attribute| is_unknown(attribute.kind)) {
         unknown.add(attribute.kind);
     }
     if unknown.is_empty() { Ok(()) } else { Err(Refusal::Unknown(unknown)) }

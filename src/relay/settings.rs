@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 
 use super::bucket::Rate;
+use super::discovery::Alternate;
 use crate::config::{Cidr, PublicIp, StaticUser};
+
+/// Most bytes of a realm: with a longer one a 401 would be more than twice its request of 40 bytes, in whole packets.
+pub const LONGEST_REALM: usize = 48;
 
 /// The relay's part of the configuration, plain data.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct Settings {
     pub service_ports: Vec<u16>,
     /// 1:1 NAT: the advertised address of each bound one (XOR-RELAYED-ADDRESS carries it).
     pub public_ips: Vec<PublicIp>,
+    /// The second address and port for NAT discovery (RFC 5780).
+    pub alternate: Option<Alternate>,
     pub allow_peers: Vec<Cidr>,
     pub deny_peers: Vec<Cidr>,
     /// Permissions per allocation; one more is 508.
@@ -68,6 +74,25 @@ impl Default for Limits {
 }
 
 impl Settings {
+    /// Refuses what would make the server answer to anybody: the error says what.
+    pub fn check(&self) -> Result<(), String> {
+        let is_empty = |secrets: &[Vec<u8>]| secrets.iter().any(Vec::is_empty);
+        if is_empty(&self.turn_secrets) {
+            return Err("a shared secret is empty: anybody could make credentials".into());
+        }
+        if self.turn_secrets.is_empty() && self.users.is_empty() {
+            return Err("there is neither a shared secret nor a user: nobody could authenticate".into());
+        }
+        if self.nonce_secrets.is_empty() || is_empty(&self.nonce_secrets) {
+            return Err("a secret of the nonces is missing or empty: anybody could make nonces".into());
+        }
+        if self.realm.len() > LONGEST_REALM {
+            let len = self.realm.len();
+            return Err(format!("the realm has {len} bytes: at most {LONGEST_REALM} keep a challenge small enough"));
+        }
+        Ok(())
+    }
+
     /// What `bound` is called outside: the public address of its 1:1 NAT (the rule of this very address before the
     /// general one of its family), else itself.
     pub fn advertised(&self, bound: IpAddr) -> IpAddr {

@@ -20,7 +20,7 @@ pub const HEADER: usize = 20;
 pub const ATTRIBUTE_HEADER: usize = 4;
 
 /// What FINGERPRINT's CRC-32 is combined with (RFC 8489 section 14.7).
-const FINGERPRINT_XOR: u32 = 0x5354_554e;
+pub(super) const FINGERPRINT_XOR: u32 = 0x5354_554e;
 
 /// Ties a response to its request.
 pub type TransactionId = [u8; 12];
@@ -48,9 +48,10 @@ pub mod method {
     pub const CONNECTION_ATTEMPT: u16 = 0x00c;
 }
 
-/// Attributes (RFC 8489 section 18.3, RFC 8656 section 18). Below 0x8000 an agent must know them.
+/// Attributes (RFC 8489 section 18.3, RFC 8656 section 18, RFC 5780 section 7). Below 0x8000 an agent must know them.
 pub mod attr {
     pub const MAPPED_ADDRESS: u16 = 0x0001;
+    pub const CHANGE_REQUEST: u16 = 0x0003;
     pub const USERNAME: u16 = 0x0006;
     pub const MESSAGE_INTEGRITY: u16 = 0x0008;
     pub const ERROR_CODE: u16 = 0x0009;
@@ -71,6 +72,8 @@ pub mod attr {
     pub const USERHASH: u16 = 0x001e;
     pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub const RESERVATION_TOKEN: u16 = 0x0022;
+    pub const PADDING: u16 = 0x0026;
+    pub const RESPONSE_PORT: u16 = 0x0027;
     /// RFC 6062 section 6.2.1.
     pub const CONNECTION_ID: u16 = 0x002a;
     pub const ADDITIONAL_ADDRESS_FAMILY: u16 = 0x8000;
@@ -79,6 +82,8 @@ pub mod attr {
     pub const ICMP: u16 = 0x8004;
     pub const SOFTWARE: u16 = 0x8022;
     pub const FINGERPRINT: u16 = 0x8028;
+    pub const RESPONSE_ORIGIN: u16 = 0x802b;
+    pub const OTHER_ADDRESS: u16 = 0x802c;
 }
 
 /// Which attribute protects a message (RFC 8489 sections 14.5 and 14.6).
@@ -365,6 +370,25 @@ impl Builder {
         self.attribute(kind, &value[..length])
     }
 
+    /// Appends an address as it is (RFC 8489 section 14.1).
+    pub fn plain_address(&mut self, kind: u16, address: SocketAddr) -> &mut Self {
+        let mut value = [0; 20];
+        value[2..4].copy_from_slice(&address.port().to_be_bytes());
+        let length = match address.ip() {
+            IpAddr::V4(ip) => {
+                value[1] = 0x01;
+                value[4..8].copy_from_slice(&ip.octets());
+                8
+            }
+            IpAddr::V6(ip) => {
+                value[1] = 0x02;
+                value[4..].copy_from_slice(&ip.octets());
+                20
+            }
+        };
+        self.attribute(kind, &value[..length])
+    }
+
     /// Appends the integrity attribute over everything so far.
     pub fn integrity(&mut self, integrity: Integrity, key: &[u8]) -> &mut Self {
         match integrity {
@@ -390,6 +414,11 @@ impl Builder {
     /// The finished message; `None` when an attribute did not fit.
     pub fn finish(&self) -> Option<ReplyBytes> {
         if self.overflowed { None } else { ReplyBytes::new(self.written()) }
+    }
+
+    /// Bytes written so far.
+    pub fn size(&self) -> usize {
+        self.len
     }
 
     fn written(&self) -> &[u8] {

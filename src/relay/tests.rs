@@ -20,6 +20,7 @@ fn relay() -> Relay {
         own_ips: Vec::new(),
         service_ports: Vec::new(),
         public_ips: Vec::new(),
+        alternate: None,
         allow_peers: Vec::new(),
         deny_peers: Vec::new(),
         permissions: 3,

@@ -11,6 +11,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
+
     /// TCP and TLS carry frames in a byte stream; ChannelData is padded to four bytes there (RFC 8656 section 12.5).
     pub fn is_stream(self) -> bool {
         self != Self::Udp
@@ -46,6 +49,14 @@ impl Family {
     /// The family of an address.
     pub fn of(ip: IpAddr) -> Self {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Name for metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod host;
 pub mod hub;
 pub mod ice;
+pub mod metrics;
 mod polling;
 pub mod routes;
 pub mod socketio;
@@ -49,6 +50,8 @@ pub struct Bound {
     pub udp: Vec<SocketAddr>,
     pub tcp: Vec<SocketAddr>,
     pub http: Vec<SocketAddr>,
+    /// The listener of `--metrics`.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What a handler knows of the connection a request came on; an extension of every request.

@@ -65,6 +65,7 @@ impl Site {
             .route("/api/revoke", post(backend::revoke))
             .route("/api/peers/{id}", get(peers::usage).options(api::preflight))
             .route("/api/openapi.json", get(openapi::document))
+            .route("/metrics", get(backend::metrics))
             .route("/ca.crt", get(api::authority))
             .route("/.well-known/acme-challenge/{token}", get(api::challenge))
             .route("/healthz", get(api::health))

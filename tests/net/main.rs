@@ -3,4 +3,8 @@
 #[path = "../net_common/mod.rs"]
 mod net_common;
 
+mod discovery;
+mod families;
 mod icmp;
+mod reload;
+mod snapshot;

@@ -61,6 +61,7 @@ pub fn settings() -> Settings {
         own_ips: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
         service_ports: vec![3478],
         public_ips: Vec::new(),
+        alternate: None,
         allow_peers: Vec::new(),
         deny_peers: Vec::new(),
         permissions: 16,
@@ -261,6 +262,8 @@ pub enum Shell {
     /// Grants every relay socket at once.
     Grants,
     Refuses(OpenError),
+    /// Has no relay address of IPv4.
+    OnlyV6,
     /// Keeps it in `asked`: the test answers.
     Waits,
 }
@@ -431,7 +434,8 @@ impl World {
         while let Some(open) = self.asked.pop() {
             let outcome = match self.shell {
                 Shell::Refuses(error) => Err(error),
-                Shell::Grants | Shell::Waits => Ok(self.bound(&open)),
+                Shell::OnlyV6 if open.family == relais::relay::Family::V4 => Err(OpenError::Family),
+                Shell::Grants | Shell::OnlyV6 | Shell::Waits => Ok(self.bound(&open)),
             };
             self.grant(&open, outcome);
         }

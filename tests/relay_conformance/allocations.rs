@@ -132,10 +132,40 @@ pub fn allocation() -> Vec<Row> {
         row("8656 7.2.7", "a family that is not bound", Challenged, |c| allocate().family(2).signed(c), Error(440))
             .world(|world| world.shell = Shell::Refuses(OpenError::Family)),
         row("8656 7.2.7", "no family on an IPv6 listener", ChallengedV6, |c| allocate().signed(c), Success)
+            .check(|_, reply| assert!(reply.relayed().is_ipv4())),
+        row("8656 7.2.7", "no family, and no IPv4 relay address", ChallengedV6, |c| allocate().signed(c), Success)
+            .world(|world| world.shell = Shell::OnlyV6)
             .check(|_, reply| assert!(reply.relayed().is_ipv6())),
+        row(
+            "8656 7.2.7",
+            "no family over IPv4, and no IPv4 relay address",
+            Challenged,
+            |c| allocate().signed(c),
+            Error(440),
+        )
+        .world(|world| world.shell = Shell::OnlyV6),
+        row("8656 7.2.7", "no family, no IPv4, strict", ChallengedV6, |c| allocate().signed(c), Error(440))
+            .settings(|settings| settings.strict_family = true)
+            .world(|world| world.shell = Shell::OnlyV6),
+        row("8656 7.2.7", "IPv4 by name, and none there", ChallengedV6, |c| allocate().family(1).signed(c), Error(440))
+            .world(|world| world.shell = Shell::OnlyV6),
         row("8656 7.2.7", "no family on an IPv6 listener, strict", ChallengedV6, |c| allocate().signed(c), Success)
             .settings(|settings| settings.strict_family = true)
             .check(|_, reply| assert!(reply.relayed().is_ipv4())),
+        row(
+            "8656 7.2.8",
+            "EVEN-PORT, R=1, no family, no IPv4",
+            ChallengedV6,
+            |c| allocate().attr(0x0018, &[0x80]).signed(c),
+            Success,
+        )
+        .world(|world| world.shell = Shell::OnlyV6)
+        .check(|_, reply| {
+            assert!(reply.relayed().is_ipv6());
+            assert_eq!(reply.get(0x0022).map(|token| token[0] & 1), Some(1), "the token is for IPv6");
+        }),
+        row("8656 7.2.7", "no family, and the quota is used up", ChallengedV6, |c| allocate().signed(c), Error(486))
+            .world(|world| world.shell = Shell::Refuses(OpenError::Quota)),
         row("8656 7.2.8", "EVEN-PORT, R=0", Challenged, |c| allocate().attr(0x0018, &[0]).signed(c), Success)
             .check(|_, reply| assert_eq!(reply.get(0x0022), None)),
         row("8656 7.2.8", "EVEN-PORT, R=1", Challenged, |c| allocate().attr(0x0018, &[0x80]).signed(c), Success)

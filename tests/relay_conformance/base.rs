@@ -148,6 +148,18 @@ pub fn authentication() -> Vec<Row> {
             Error(438),
         )
         .world(|world| world.now.unix += 3601),
+        row("8489 9.2", "a nonce of the key before", Challenged, |c| allocate().signed(c), Success)
+            .world(|world| reload(world, |settings| settings.nonce_secrets = keys(&["next", "nonce key"]))),
+        row("8489 9.2", "a nonce of the key before, on Refresh", Allocated, |c| request(REFRESH).signed(c), Success)
+            .world(|world| reload(world, |settings| settings.nonce_secrets = keys(&["next", "nonce key"]))),
+        row("8489 9.2", "a nonce of the key before that", Allocated, |c| request(REFRESH).signed(c), Error(438))
+            .world(|world| reload(world, |settings| settings.nonce_secrets = keys(&["last", "next"]))),
+        row("REST draft", "another secret in front", Allocated, |c| request(REFRESH).signed(c), Success)
+            .world(|world| reload(world, |settings| settings.turn_secrets = keys(&["newest", "north"]))),
+        row("REST draft", "its secret taken out meanwhile", Allocated, |c| request(REFRESH).signed(c), Error(401))
+            .world(|world| reload(world, |settings| settings.turn_secrets = keys(&["newest"]))),
+        row("8489 9.2.4", "an empty secret is none", Challenged, |c| allocate().signed(&of_nobody(c)), Error(401))
+            .settings(|settings| settings.turn_secrets.push(Vec::new())),
         row(
             "8489 9.2.4",
             "wrong password",
@@ -284,4 +296,21 @@ pub fn authentication() -> Vec<Row> {
             Error(441),
         ),
     ]
+}
+
+fn keys(secrets: &[&str]) -> Vec<Vec<u8>> {
+    secrets.iter().map(|secret| secret.as_bytes().to_vec()).collect()
+}
+
+/// What a shell does when settings change.
+fn reload(world: &mut World, edit: fn(&mut relais::relay::Settings)) {
+    let mut settings = settings();
+    edit(&mut settings);
+    world.relay.set_shared(std::sync::Arc::new(relais::relay::Shared::new(settings)));
+}
+
+/// With a credential that an empty secret would have made.
+fn of_nobody(client: &Client) -> Client {
+    let credential = relais::credentials::turn::mint(b"", "p.1", UNIX + 60);
+    Client { username: credential.username, password: credential.password, ..client.clone() }
 }

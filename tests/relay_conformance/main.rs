@@ -3,6 +3,7 @@
 mod algorithms;
 mod allocations;
 mod base;
+mod discovery;
 mod peers;
 #[path = "../relay_common/mod.rs"]
 mod relay_common;
@@ -203,6 +204,7 @@ fn every_row_of_the_table() {
         peers::permissions(),
         peers::channels(),
         peers::indications(),
+        discovery::discovery(),
         tcp::allocations(),
         tcp::connects(),
         tcp::connection_binds(),

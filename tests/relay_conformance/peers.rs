@@ -73,6 +73,43 @@ pub fn permissions() -> Vec<Row> {
         ),
         row(
             "8656 10.2",
+            "a cloud's own service",
+            Allocated,
+            |c| request(CREATE_PERMISSION).peer("168.63.129.16:80").signed(c),
+            Error(403),
+        ),
+        row(
+            "8656 10.2",
+            "a cloud's own service on the allow list",
+            Allocated,
+            |c| request(CREATE_PERMISSION).peer("168.63.129.16:80").signed(c),
+            Success,
+        )
+        .settings(|settings| settings.allow_peers = vec![cidr("168.63.129.16/32")]),
+        row(
+            "8656 10.2",
+            "a 6to4 peer",
+            Dual,
+            |c| request(CREATE_PERMISSION).peer("[2002:808:808::1]:5000").signed(c),
+            Error(403),
+        ),
+        row(
+            "8656 10.2",
+            "NAT64 of a network's own",
+            Dual,
+            |c| request(CREATE_PERMISSION).peer("[64:ff9b:1::8.8.8.8]:5000").signed(c),
+            Error(403),
+        ),
+        row(
+            "8656 10.2",
+            "NAT64 of a network's own, allowed, to a private peer",
+            Dual,
+            |c| request(CREATE_PERMISSION).peer("[64:ff9b:1::10.0.0.1]:5000").signed(c),
+            Error(403),
+        )
+        .settings(|settings| settings.allow_peers = vec![cidr("64:ff9b:1::/48")]),
+        row(
+            "8656 10.2",
             "a private peer behind an allowed one",
             Allocated,
             |c| request(CREATE_PERMISSION).peer(PEER).peer(PRIVATE_PEER).signed(c),

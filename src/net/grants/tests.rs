@@ -5,7 +5,7 @@ mod races;
 use super::*;
 use crate::clock;
 use crate::config::Limits;
-use crate::relay::{RelayId, Settings, Transport};
+use crate::relay::{self, RelayId, Settings, Transport};
 
 /// Secret of the time-limited credentials.
 const SECRET: &[u8] = b"north";
@@ -27,6 +27,7 @@ fn parts(limits: &Limits, revoked: Arc<Revocations>) -> (Arc<Grants>, Arc<relay:
         own_ips: Vec::new(),
         service_ports: Vec::new(),
         public_ips: Vec::new(),
+        alternate: None,
         allow_peers: Vec::new(),
         deny_peers: Vec::new(),
         permissions: 1,
@@ -38,8 +39,9 @@ fn parts(limits: &Limits, revoked: Arc<Revocations>) -> (Arc<Grants>, Arc<relay:
         password_algorithms: true,
         limits: crate::relay::settings::Limits::default(),
     };
-    let shared = Arc::new(relay::Shared::with_revoked(settings, Arc::clone(&revoked) as _));
-    (Arc::new(Grants::new(&config, Arc::clone(&shared), revoked)), shared)
+    let current = Arc::new(Current::of(settings, Vec::new(), Arc::clone(&revoked) as _).unwrap());
+    let shared = current.get();
+    (Arc::new(Grants::new(&config, current, revoked)), shared)
 }
 
 fn asked(subject: &str, family: Family) -> OpenRelay {

@@ -20,6 +20,7 @@ use super::registry::Joined;
 use crate::clock;
 use crate::net::Shared;
 use crate::net::counters::Counters;
+use crate::relay;
 use crate::relay::tcp::{Meter, Way};
 
 /// Bytes of one read, and so the most that one way of a connection keeps.
@@ -47,7 +48,12 @@ where
         }
         let mut worker = shared_now.workers.borrow();
         worker.size_input(0);
-        let mut turn = Turn { shared: &shared_now, meter: &meter, scratch: &mut worker.input[..CHUNK] };
+        let mut turn = Turn {
+            shared: &shared_now,
+            relay: shared_now.current.get(),
+            meter: &meter,
+            scratch: &mut worker.input[..CHUNK],
+        };
         to_peer.turn(cx, client, &mut joined.peer, &mut turn)?;
         to_client.turn(cx, &mut joined.peer, client, &mut turn)?;
         match (to_peer.is_over, to_client.is_over) {
@@ -81,6 +87,8 @@ fn reset<S: 'static>(stream: &S) {
 /// What a turn works with.
 struct Turn<'a> {
     shared: &'a Arc<Shared>,
+    /// The settings in force, looked up once per turn.
+    relay: Arc<relay::Shared>,
     meter: &'a Meter,
     scratch: &'a mut [u8],
 }
@@ -137,7 +145,7 @@ impl Half {
             if bytes.is_empty() {
                 self.ended = true;
             } else if !self.is_lost {
-                self.count(turn.shared, turn.meter, bytes.len());
+                self.count(turn.shared, &turn.relay, turn.meter, bytes.len());
                 self.pass(cx, to, bytes);
             }
         }
@@ -215,14 +223,14 @@ impl Half {
         (self.rest, self.start) = (Vec::new(), 0);
     }
 
-    fn count(&mut self, shared: &Shared, meter: &Meter, len: usize) {
+    fn count(&mut self, shared: &Shared, relay: &relay::Shared, meter: &Meter, len: usize) {
         let counters: &Counters = &shared.stream_counters;
         match self.way {
             Way::ToPeer => counters.tcp_to_peer_bytes.add(len as u64),
             Way::ToClient => counters.tcp_to_client_bytes.add(len as u64),
         }
         let now = clock::now().mono;
-        let settled = meter.count(&shared.relay, self.way, len, now);
+        let settled = meter.count(relay, self.way, len, now);
         if settled > now {
             self.pause = Some(Box::pin(tokio::time::sleep_until(Instant::now() + (settled - now))));
         }

@@ -160,7 +160,11 @@ fn an_error_about_an_earlier_packet_costs_no_other() {
         queue.push_copy(path(0, to), &[round]);
         queue.flush(&[], &[], |_| Some(sender.as_fd()), &counters);
         assert_eq!(receive(&socket), [round]);
-        assert_eq!(queue.take_failed(), Some(0), "the owner is told to look at the errors");
+        assert_eq!(
+            queue.take_failed(),
+            Some(Failed { socket: 0, whole: None }),
+            "the owner is told to look at the errors"
+        );
     }
     let mut totals = Default::default();
     counters.add_to(&mut totals);

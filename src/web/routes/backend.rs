@@ -97,6 +97,16 @@ pub(super) async fn tokens(State(shared): State<Arc<Shared>>, request: Request<B
     answer.await.unwrap_or_else(|refused: Refused| *refused)
 }
 
+/// `GET /metrics`: the figures of the server, for the administrator.
+pub(super) async fn metrics(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
+    let web = &shared.web;
+    match connection(&request).and_then(|connection| identify(web, &connection, &request)) {
+        Ok(Caller::Admin) => crate::web::metrics::answer(web),
+        Ok(Caller::Key(_)) => *refuse(StatusCode::FORBIDDEN, "admin-only", "metrics need the admin token"),
+        Err(refused) => *refused,
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CredentialWish {
