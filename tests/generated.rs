@@ -46,11 +46,17 @@ fn manual() -> String {
         // What `serve` takes is what `relais` takes; the sections of a command become its subsections.
         render(&clap_mangen::Man::new(one.clone()), &mut section).expect("rendered");
         let section = String::from_utf8(section).expect("UTF-8").replace(".SH ", ".SS ");
-        let section = section.replace(".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n", "");
         write!(StringOut(&mut out), ".SH \"{title}\"\n{section}").expect("written");
     }
     page.extend(out);
-    let mut text = String::from_utf8(page).expect("UTF-8");
+    // The renderer says the same preamble before each section, and means pages of their own.
+    let preamble = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+    let text = String::from_utf8(page).expect("UTF-8").replace(preamble, "");
+    let mut text = format!("{preamble}{text}");
+    for one in command.get_subcommands() {
+        let name = one.get_name().replace('-', "\\-");
+        text = text.replace(&format!("relais\\-{name}(1)"), &format!("relais {name}"));
+    }
     text.push_str(&configuration());
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }

@@ -60,7 +60,7 @@ impl Machine {
         } else {
             ""
         };
-        format!("{user}{start}would run   relais check localhost\nNothing was changed.\n")
+        format!("{user}{start}would run   relais check\nNothing was changed.\n")
     }
 
     /// Makes the service's user where it is missing, and gives it the configuration to read.

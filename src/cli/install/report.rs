@@ -1,7 +1,7 @@
 //! The end of an installation: what works, what a firewall may still block, and the first link.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, ExitCode};
 
 use super::layout::Layout;
@@ -12,7 +12,8 @@ use crate::config::Config;
 pub fn installed(config: &Config, layout: &Layout) -> anyhow::Result<ExitCode> {
     let program = layout.installed();
     print("\nThis machine:\n");
-    let works = Command::new(&program).args(["check", "localhost", "--insecure"]).status()?.success();
+    // By address, since not every machine can resolve its own name; the certificate names the outside.
+    let works = Command::new(&program).args(["check", &near(config), "--insecure"]).status()?.success();
     print(&firewall(config));
     let host = config.domain.clone().or_else(|| config.public_ips.first().map(|ip| ip.public.to_string()));
     if let Some(host) = host {
@@ -28,6 +29,17 @@ pub fn installed(config: &Config, layout: &Layout) -> anyhow::Result<ExitCode> {
     }
     print("\nTo see it run: relais status. Settings: /etc/relais/relais.toml, then systemctl restart relais.\n");
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Where this machine itself reaches the service.
+fn near(config: &Config) -> String {
+    let address = config.udp.addresses.first().or(config.tcp.addresses.first());
+    match address.map(|address| (address.ip(), address.port())) {
+        Some((IpAddr::V4(ip), port)) if ip.is_unspecified() => format!("127.0.0.1:{port}"),
+        Some((IpAddr::V6(ip), port)) if ip.is_unspecified() => format!("[::1]:{port}"),
+        Some((ip, port)) => SocketAddr::new(ip, port).to_string(),
+        None => "127.0.0.1".into(),
+    }
 }
 
 /// The ports that must be open, as lines for `ufw` and `nft`.
