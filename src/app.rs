@@ -23,7 +23,7 @@ use crate::credentials::token::Tokens;
 use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
-use crate::web::access::access_mode;
+use crate::web::access::{access_mode, spent_pass};
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
@@ -107,7 +107,8 @@ impl App {
         let access = access_mode(&config, &bound);
         let webhooks = Webhooks::start(config.webhook.as_ref())?;
         let watch = Watch::start(net.clone(), webhooks.clone(), config.credential_ttl);
-        let hub = HubHandle::start(&config.limits, config.resume, move |notice| watch.notice(notice));
+        let bar = spent_pass(access, Arc::clone(net.revoked()));
+        let hub = HubHandle::start(&config.limits, config.resume, bar, move |notice| watch.notice(notice));
         let web = Arc::new(Web {
             access,
             tokens: Tokens::new(state.token_key.clone())

@@ -70,7 +70,7 @@ fn bad_configurations_are_refused_with_name_place_and_remedy() {
     for (contents, words) in [
         ("[turn]\nudpp = []", &["bad.toml, line 2", "unknown key turn.udpp", "did you mean udp?"][..]),
         ("realm = \"x\"", &["unknown key realm", "belongs to [turn]"]),
-        ("[tls]\nacme = true", &["unknown key tls.acme"]),
+        ("[tls]\nacme_key = 1", &["unknown key tls.acme_key"]),
         ("[turn\n", &["bad.toml, line 1"]),
         ("[turn]\nudp = [\"3478\"]", &["turn.udp", "\"3478\"", "line 2", "write 0.0.0.0:3478"]),
         ("[turn]\nrelay_ports = \"9-5\"", &["turn.relay_ports", "9-5", "reversed", "write 5-9"]),

@@ -7,6 +7,8 @@ mod ice;
 mod net_common;
 #[path = "http/openapi.rs"]
 mod openapi;
+#[path = "http/passes.rs"]
+mod passes;
 #[path = "http/port.rs"]
 mod port;
 #[path = "http/revocation.rs"]

@@ -31,13 +31,13 @@ fn refusals_are_told_with_method_and_code() {
 /// The lowest bit of a token says which family it is good for; all else of it is unpredictable.
 #[test]
 fn reservation_tokens_name_their_family_and_nothing_else() {
-    for (address, family) in [(CLIENT, 0), (CLIENT_V6, 1)] {
+    for (address, family) in [(CLIENT, 0_u8), (CLIENT_V6, 1)] {
         let mut world = World::new(settings());
         let mut tokens = std::collections::BTreeSet::new();
         for number in 0..40 {
             let client = world.client(&address.replace("4000", &(4000 + number).to_string()), "p.1");
-            let ask = Ask::request(ALLOCATE, number).transport(17).attr(0x0018, &[0x80]).signed(&client);
-            let token = world.ask(&client, ask).get(0x0022).expect("RESERVATION-TOKEN");
+            let ask = Ask::request(ALLOCATE, number).transport(17).family(family + 1).attr(0x0018, &[0x80]);
+            let token = world.ask(&client, ask.signed(&client)).get(0x0022).expect("RESERVATION-TOKEN");
             assert_eq!(token[0] & 1, family);
             tokens.insert(token);
         }

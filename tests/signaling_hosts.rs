@@ -219,6 +219,19 @@ fn a_dead_streamer_gives_way() {
 }
 
 #[test]
+fn who_waits_for_a_place_by_a_token_that_is_revoked_does_not_get_it() {
+    let mut world = World::new(HubLimits::default());
+    world.join(1, Wish::stream("s", "t", Role::Streamer));
+    assert_eq!(world.join(2, Wish::stream("s", "u", Role::Streamer).token("spent")), ["1 probe"]);
+    world.hub.handle_revoked(world.now, "another");
+    assert_eq!(world.drain(), [""; 0]);
+    world.hub.handle_revoked(world.now, "spent");
+    assert_eq!(world.drain(), ["2 closed TokenRevoked"]);
+    assert_eq!(world.pass(Duration::from_secs(60)), [""; 0], "nobody waits any more");
+    assert_eq!(world.hub.poll_timeout(), None);
+}
+
+#[test]
 fn nobody_takes_the_id_of_a_living_viewer() {
     let mut world = World::new(HubLimits::default());
     world.join(1, Wish::stream("s", "v", Role::Viewer).alias("5"));
@@ -241,6 +254,8 @@ fn what_happens_is_noticed_in_order() {
     let mut world = World::new(HubLimits::default());
     world.join(1, Wish::call("r", "h").role(Role::Host).token("th"));
     world.join(2, Wish::call("r", "a").token("ta"));
+    // By the same token in a stream of that name: what was given out for it ends all the same.
+    world.join(3, Wish::stream("r", "s", Role::Viewer).token("ta").alias("1"));
     world.hub.handle_command(world.now, LinkId { connection: 1, slot: 0 }, Command::Kick(peer("a")));
     world.hub.handle_command(world.now, LinkId { connection: 1, slot: 0 }, Command::Leave);
     let notices: Vec<String> = std::iter::from_fn(|| world.hub.poll_output())

@@ -147,7 +147,11 @@ impl Server {
             let line = rollup.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|line| line.trim_start_matches(':').split_whitespace().next()?.parse().ok()).unwrap_or(0)
         };
-        Ok(Memory { rss: kib("Rss"), private: kib("Private_Dirty"), anonymous: kib("Anonymous") })
+        Ok(Memory {
+            rss: kib("Rss"),
+            private: kib("Private_Dirty") + kib("Private_Clean"),
+            anonymous: kib("Anonymous"),
+        })
     }
 
     /// CPU that the process has used so far.

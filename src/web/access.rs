@@ -1,6 +1,7 @@
 //! Who may do what: tokens and origins (DESIGN section 5).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -10,6 +11,8 @@ use super::{Bound, Connection, Web};
 use crate::clock;
 use crate::config::{Access, Config};
 use crate::credentials::token::{Claims, Role, TokenError, Verified};
+use crate::net::Revocations;
+use crate::signaling::{Fault, Pass};
 
 /// Longest token id that is used as it stands in TURN usernames, which browsers limit to 508 bytes.
 const MAX_PLAIN_ACCOUNT: usize = 64;
@@ -118,6 +121,20 @@ pub fn access_mode(config: &Config, bound: &Bound) -> Access {
         let mut all = bound.udp.iter().chain(&bound.tcp).chain(&bound.http);
         if all.all(is_loopback) { Access::Open } else { Access::Invite }
     })
+}
+
+/// Why a pass that was good when it was shown opens no room any more; where access is open it needs not be good.
+pub fn spent_pass(access: Access, revoked: Arc<Revocations>) -> impl Fn(&Pass) -> Option<Fault> + Send {
+    move |pass| {
+        let now = clock::now().unix;
+        if access == Access::Open {
+            None
+        } else if pass.token.as_deref().is_some_and(|token| revoked.is_token_revoked(now, token)) {
+            Some(Fault::TokenRevoked)
+        } else {
+            pass.expires.filter(|expires| *expires <= now).map(|_| Fault::TokenExpired)
+        }
+    }
 }
 
 impl Grant {

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Request, header};
 use super::access::AccessError;
 use super::{Connection, Web};
 use crate::clock;
-use crate::credentials::token::{Claims, TokenError};
+use crate::credentials::token::{Claims, MAX_TOKEN, TokenError};
 use crate::signaling::dialect::{Ice, Invitation, Permit, Services};
 use crate::signaling::{Fault, Invite, Pass, PeerId, Random};
 
@@ -18,6 +18,9 @@ const INVITE_TTL: u64 = 24 * 3600;
 /// The shortest and the longest that a host may ask for.
 const SHORTEST_INVITE: u64 = 60;
 const LONGEST_INVITE: u64 = 30 * 24 * 3600;
+
+/// What is kept of a client's name for itself, in characters: browsers' have some 150.
+const MAX_USER_AGENT: usize = 512;
 
 /// One client, as the request that opened its connection showed it.
 pub(super) struct Desk {
@@ -32,7 +35,8 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new<B>(web: Arc<Web>, connection: Connection, request: &Request<B>) -> Self {
         let host = host(request).map(str::to_owned);
-        let user_agent = text(request.headers(), header::USER_AGENT).map(str::to_owned);
+        let user_agent = text(request.headers(), header::USER_AGENT);
+        let user_agent = user_agent.map(|agent| agent.chars().take(MAX_USER_AGENT).collect());
         Self { web, connection, host, user_agent, token: Mutex::default() }
     }
 
@@ -84,6 +88,10 @@ impl Services for Desk {
             return Err(Fault::TokenRevoked);
         }
         let subject = format!("p.{peer}");
+        // A client that reads slowly may ask on after it was removed: a credential made now would outlive the removal.
+        if self.web.net.revoked().is_subject_revoked(clock::now().unix, &subject) {
+            return Err(Fault::Kicked);
+        }
         let (host, user_agent) = (self.host.as_deref(), self.user_agent.as_deref());
         let config =
             self.web.ice_config(&self.connection, host, user_agent, &subject, false).map_err(|_| Fault::UnknownHost)?;
@@ -111,6 +119,11 @@ pub(super) fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str
 /// The Host of a request: the header, or the authority of an absolute target (RFC 9112 section 3.2.2).
 pub(super) fn host<B>(request: &Request<B>) -> Option<&str> {
     request.uri().authority().map(|authority| authority.as_str()).or_else(|| text(request.headers(), header::HOST))
+}
+
+/// The token in a request's query. One that is too long to be any is cut, since the connection keeps it.
+pub(super) fn query_token<B>(request: &Request<B>) -> Option<String> {
+    query(request, "token").map(|token| token.chars().take(MAX_TOKEN + 1).collect())
 }
 
 /// The first value of `key` in a request's query. An unreadable query has none.

@@ -17,8 +17,11 @@ use crate::time::Mono;
 pub const REQUESTS_PER_SECOND: u32 = 100;
 /// Wrong bearers from one client prefix a second: enough for a back end that was given a wrong key to say so in its log.
 pub const FAILURES_PER_SECOND: u32 = 10;
-/// Client prefixes whose wrong bearers are counted; beyond it counting begins anew.
-const COUNTED_PREFIXES: usize = 4096;
+/// Questions of one host about the peers of its room a second: each is put to all shards, which look through all their
+/// allocations.
+pub const QUESTIONS_PER_SECOND: u32 = 20;
+/// Client prefixes whose wrong bearers are counted, and hosts whose questions are; beyond it counting begins anew.
+const COUNTED: usize = 4096;
 
 /// Who asks with a secret of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +52,7 @@ pub struct Gate {
 struct Buckets {
     by_key: HashMap<Arc<str>, Rate>,
     failures: HashMap<String, Rate>,
+    questions: HashMap<String, Rate>,
 }
 
 impl Gate {
@@ -82,12 +86,21 @@ impl Gate {
     /// Notes a wrong bearer from `client`; false when there are too many from there.
     pub fn forgives(&self, client: IpAddr, now: Mono) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let prefix = client_prefix(client);
-        if buckets.failures.len() >= COUNTED_PREFIXES && !buckets.failures.contains_key(&prefix) {
-            buckets.failures.clear();
-        }
-        buckets.failures.entry(prefix).or_insert_with(|| Rate::new(FAILURES_PER_SECOND, now)).take(now)
+        take(&mut buckets.failures, client_prefix(client), FAILURES_PER_SECOND, now)
     }
+
+    /// Takes one of the questions of the host that came by this token; false when it has used up this second's.
+    pub fn answers(&self, account: String, now: Mono) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        take(&mut buckets.questions, account, QUESTIONS_PER_SECOND, now)
+    }
+}
+
+fn take(counted: &mut HashMap<String, Rate>, who: String, per_second: u32, now: Mono) -> bool {
+    if counted.len() >= COUNTED && !counted.contains_key(&who) {
+        counted.clear();
+    }
+    counted.entry(who).or_insert_with(|| Rate::new(per_second, now)).take(now)
 }
 
 fn digest(secret: &str) -> [u8; 32] {
@@ -130,9 +143,17 @@ mod tests {
         let ip = |text: &str| text.parse::<IpAddr>().expect("address");
         assert_eq!((0..100).filter(|_| gate.forgives(ip("192.0.2.1"), Mono(0))).count(), FAILURES_PER_SECOND as usize);
         assert!(!gate.forgives(ip("192.0.2.9"), Mono(0)) && gate.forgives(ip("192.0.3.1"), Mono(0)));
-        for number in 0..2 * COUNTED_PREFIXES as u32 {
+        for number in 0..2 * COUNTED as u32 {
             gate.forgives(IpAddr::from((number << 8).to_be_bytes()), Mono(0));
         }
-        assert!(gate.buckets.lock().expect("lock").failures.len() <= COUNTED_PREFIXES);
+        assert!(gate.buckets.lock().expect("lock").failures.len() <= COUNTED);
+    }
+
+    #[test]
+    fn each_host_may_ask_so_often() {
+        let gate = gate();
+        let answered = |host: &str| (0..1000).filter(|_| gate.answers(host.into(), Mono(0))).count();
+        assert_eq!((answered("a"), answered("b")), (QUESTIONS_PER_SECOND as usize, QUESTIONS_PER_SECOND as usize));
+        assert!(gate.answers("a".into(), Mono(50)));
     }
 }

@@ -40,7 +40,7 @@ impl Host {
             return None;
         }
         let port = match port {
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
+            Some(digits) if digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
             Some(_) => return None,
             None => None,
         };
@@ -158,6 +158,7 @@ mod tests {
             ("", None),
             (":80", None),
             ("host:99999", None),
+            ("host:000080", None),
             ("host:+80", None),
             ("[::1", None),
             ("evil.example/..", None),

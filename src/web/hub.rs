@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Limits;
-use crate::signaling::{Command, Delivery, HubLimits, LinkId, Notice, PeerId, PeerInfo, RoomKey, Stats};
+use crate::signaling::{Command, Delivery, Fault, HubLimits, LinkId, Notice, Pass, PeerId, PeerInfo, RoomKey, Stats};
 use queue::Queue;
 use task::{Input, Task};
 
@@ -76,11 +76,17 @@ struct Held {
 }
 
 impl HubHandle {
-    /// Spawns the hub's task. `watch` is called with everything that happens in the rooms; it must not block.
+    /// Spawns the hub's task. `bar` says why a pass opens no room any more; `watch` is called with everything that
+    /// happens in the rooms. Neither may block.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(limits: &Limits, resume: Duration, watch: impl FnMut(&Notice) + Send + 'static) -> Self {
+    pub fn start(
+        limits: &Limits,
+        resume: Duration,
+        bar: impl Fn(&Pass) -> Option<Fault> + Send + 'static,
+        watch: impl FnMut(&Notice) + Send + 'static,
+    ) -> Self {
         let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
         let hub_limits = HubLimits {
             rooms: limits.rooms,
@@ -91,7 +97,7 @@ impl HubHandle {
             ..HubLimits::default()
         };
         let queued = Arc::<AtomicUsize>::default();
-        let task = Task::new(hub_limits, Arc::clone(&queued), Box::new(watch));
+        let task = Task::new(hub_limits, Arc::clone(&queued), Box::new(bar), Box::new(watch));
         tokio::spawn(task.run(receiver));
         Self {
             shared: Arc::new(Shared {

@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::http::{Request, Response, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
 
-use super::desk::{Desk, SystemRandom, host, query, text};
+use super::desk::{Desk, SystemRandom, host, query, query_token, text};
 use super::websocket::{self, Socket};
 use super::{Connection, Web, polling};
 use crate::clock;
@@ -138,7 +138,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
         request: &Request<Body>,
     ) -> impl Future<Output = Result<Entry, EngineError>> + Send + use<P> {
         let mount = Arc::clone(self);
-        let token = query(request, "token");
+        let token = query_token(request);
         let client = connection.client.ip();
         let desk = Desk::new(Arc::clone(&self.web), connection, request);
         async move {
@@ -200,7 +200,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
             return Err(EngineError::UnsupportedVersion);
         }
         let place = self.web.hub.admit(connection.client.ip()).ok_or(EngineError::Forbidden)?;
-        let token = query(request, "token");
+        let token = query_token(request);
         let desk = Desk::new(Arc::clone(&self.web), connection, request);
         let on_upgrade = hyper::upgrade::on(request);
         let mount = Arc::clone(self);
@@ -208,7 +208,8 @@ impl<P: Protocol + Send + 'static> Mount<P> {
             let Some(socket) = websocket::accept(on_upgrade, max_message).await else { return };
             let Some(port) = mount.web.hub.open(place).await else { return };
             let session = mount.session(&session_id(&SystemRandom), Transport::WebSocket, token);
-            Task::new(session, port, desk, mount.held()).connected(Box::new(socket)).run().await;
+            // A task of its own: this one holds what the way here needed.
+            tokio::spawn(Task::new(session, port, desk, mount.held()).connected(Box::new(socket)).run());
         });
         Ok(())
     }

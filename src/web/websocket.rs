@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::desk::{Desk, host, query, text};
+use super::desk::{Desk, host, query, query_token, text};
 use super::hub::{Port, sleep};
 use super::{Connection, Web};
 use crate::clock;
@@ -44,8 +44,9 @@ const LEFT: u16 = 1000;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 4 << 20;
 
-/// The library's own default of 128 KiB for each connection is most of an idle connection's memory.
-const READ_BUFFER: usize = 4 * 1024;
+/// The library's own default of 128 KiB for each connection is most of an idle connection's memory. A larger message gets
+/// a larger buffer; this much stays with a connection that says nothing.
+const READ_BUFFER: usize = 2 * 1024;
 
 /// A connection after its handshake.
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
@@ -73,7 +74,7 @@ pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request
 fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) -> bool {
     let Some(place) = web.hub.admit(connection.client.ip()) else { return false };
     let is_native = request.uri().path() == "/api/ws";
-    let (stream, token) = (query(request, "stream"), query(request, "token"));
+    let (stream, token) = (query(request, "stream"), query_token(request));
     let desk = Desk::new(Arc::clone(web), connection, request);
     let on_upgrade = hyper::upgrade::on(request);
     let (hub, resume) = (web.hub.clone(), web.config.resume);
@@ -148,18 +149,22 @@ impl<D: Dialect> Client<D> {
         }
     }
 
-    /// Carries the connection until it ends or is cut; `waits`: how long its session may come back.
-    async fn serve(self, waits: Duration) {
-        let cut = self.port.cut();
-        tokio::select! {
-            () = self.run(waits) => {}
-            () = cut => {}
+    /// Carries the connection until it ends or is cut; `waits`: how long its session may come back. Boxed first: a
+    /// future holds what is moved through it once for every step.
+    fn serve(self, waits: Duration) -> impl Future<Output = ()> {
+        let client = Box::new(self);
+        async move {
+            let cut = client.port.cut();
+            tokio::select! {
+                () = client.run(waits) => {}
+                () = cut => {}
+            }
         }
     }
 
-    async fn run(mut self, waits: Duration) {
+    async fn run(mut self: Box<Self>, waits: Duration) {
         let code = self.carry().await;
-        let Self { socket, port, is_gone, .. } = self;
+        let Self { socket, port, is_gone, .. } = *self;
         if is_gone {
             port.send(0, Command::Leave).await;
         }

@@ -170,7 +170,7 @@ export class Room extends EventTarget {
     Object.assign(this, { locked: message.locked === true, viewers: message.viewers ?? 0 });
     this.#takeIce(message.ice);
     const here = new Set(message.peers.map(({ peer }) => peer));
-    for (const peer of message.peers) this.#meet(peer);
+    for (const peer of message.peers) this.#meet(peer, here);
     for (const peer of this.peers) {
       if (message.resumed && here.has(peer.id)) peer.resync();
       if (!here.has(peer.id)) this.#miss(peer);
@@ -234,9 +234,15 @@ export class Room extends EventTarget {
     }
   }
 
-  /** A page we know keeps its connection under its new peer id; others get a new one. The newcomer calls. */
-  #meet({ peer: id, instance, name, role, polite, connected = true }) {
-    const known = this.#peers.get(id) ?? (instance && this.peers.find((peer) => peer.instance === instance));
+  /**
+   * A page we know keeps its connection under its new peer id; others get a new one. The newcomer calls. `here`: the
+   * ids of all who are in the room, where the server told them.
+   */
+  #meet({ peer: id, instance, name, role, polite, connected = true }, here = null) {
+    // Everybody sees the instances, so one stands for its page only when that is not there under its own id.
+    const isAway = (peer) => (here ? !here.has(peer.id) : peer.absent);
+    const isSame = (peer) => instance && peer.instance === instance && isAway(peer);
+    const known = this.#peers.get(id) ?? this.peers.find(isSame);
     if (known) {
       this.#peers.delete(known.id);
       this.#peers.set(id, known);

@@ -25,7 +25,7 @@ async fn server() -> Server {
 }
 
 /// A TURN client with the credential of an ICE configuration.
-async fn client(server: &Server, transport: Transport, credential: (&str, &str)) -> TurnClient {
+pub(crate) async fn client(server: &Server, transport: Transport, credential: (&str, &str)) -> TurnClient {
     let (address, link) = match transport {
         Transport::Udp => {
             let address = server.app.web.bound.udp[0];
@@ -42,7 +42,7 @@ async fn client(server: &Server, transport: Transport, credential: (&str, &str))
     client
 }
 
-fn credential(ice: &Value) -> (String, String) {
+pub(crate) fn credential(ice: &Value) -> (String, String) {
     let turn = &ice["iceServers"][1];
     let text = |name: &str| turn[name].as_str().expect("text").to_owned();
     (text("username"), text("credential"))
@@ -124,7 +124,16 @@ async fn a_revoked_subject_ends_and_stays_out_over_a_restart() {
     let ada = credential(&minted);
     let bob = credential(&server.post("/api/credentials", SHOP, r#"{"name":"bob"}"#).await.json());
     let mut clients = allocate(&server, &ada).await;
-    for (key, subject) in [(BLOG, "a.shop.ada"), (SHOP, "a.blog.x"), (SHOP, "p.x"), (SHOP, "a.shop"), (SHOP, "*")] {
+    let long = format!("a.shop.{}", "x".repeat(65));
+    for (key, subject) in [
+        (BLOG, "a.shop.ada"),
+        (SHOP, "a.blog.x"),
+        (SHOP, "p.x"),
+        (SHOP, "a.shop"),
+        (SHOP, "*"),
+        (SHOP, &*long),
+        (SHOP, "a.shop.no such name"),
+    ] {
         let reply = server.post("/api/revoke", key, &json!({ "subject": subject }).to_string()).await;
         assert_eq!((reply.status, reply.code().as_str()), (403, "not-yours"), "{subject}");
     }

@@ -14,7 +14,7 @@ use crate::server::Server;
 pub(crate) type Socket = WebSocketStream<TlsStream<TcpStream>>;
 
 /// Upgrades on `path`, as a page of `origin` would.
-async fn open(server: &Server, path: &str, origin: &str) -> Result<Socket, Error> {
+pub(crate) async fn open(server: &Server, path: &str, origin: &str) -> Result<Socket, Error> {
     let mut request = format!("wss://localhost:{}{path}", server.tcp().port()).into_client_request()?;
     request.headers_mut().insert("origin", origin.parse().expect("origin"));
     let stream = server.handshake("localhost", &["http/1.1"]).await.expect("handshake");

@@ -1,6 +1,9 @@
 // relais.js without a browser: real rooms on a real server; only the media connections are played by a stand-in.
 
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { WebSocket } from 'ws';
 
@@ -187,6 +190,46 @@ test('a broken socket is resumed in the same place', async () => {
   sockets[0].terminate();
   assert.equal((await back).resumed, true);
   assert.deepEqual([guest.id, sockets.length, host.peers[0].id], [id, 2, id]);
+});
+
+test('nobody takes the place of another page by its instance, unless that page is away', async () => {
+  const dir = await mkdtemp(path.join(tmpdir(), 'relais-node-'));
+  const file = path.join(dir, 'relais.toml');
+  await writeFile(file, '[limits]\npeers_per_room = 3\n[signaling]\nresume = "1s"\n');
+  const large = await Server.start('--config', file);
+  try {
+    const at = { server: large.http, token: large.invite };
+    const sockets = [];
+    class Mortal extends WebSocket {
+      constructor(...parameters) {
+        if (sockets.length > 0) throw new Error('the network is gone');
+        sockets.push(super(...parameters));
+      }
+    }
+    const bobs = { ...at, name: 'Bob', instance: 'bobs-page' };
+    const host = await enter('place', { ...at, name: 'Ada' });
+    const guest = await enter('place', { ...bobs, WebSocket: Mortal });
+    await connected(host);
+    const [bob] = host.peers;
+    // Everybody in the room knows the instance of Bob's page. That of Eve claims to be it.
+    const meeting = happens(host, 'peer');
+    const eve = await enter('place', { ...bobs, name: 'Eve' });
+    assert.notEqual((await meeting).peer, bob);
+    assert.deepEqual([host.peers[0], bob.id, bob.name], [bob, guest.id, 'Bob']);
+    eve.leave();
+    await happens(host, 'peer-left');
+    // Bob's page is away, and comes back with nothing but its instance.
+    const away = happens(host, 'change', () => bob.absent);
+    sockets[0].terminate();
+    await away;
+    const back = happens(host, 'change', () => bob.id !== guest.id);
+    const again = await enter('place', bobs);
+    await back;
+    assert.deepEqual([host.peers.length, bob.id, bob.absent], [1, again.id, false]);
+  } finally {
+    await large.stop();
+    await rm(dir, { recursive: true, force: true });
+  }
 });
 
 test('only a relayed address that stands on a credential about to end is renewed', async () => {

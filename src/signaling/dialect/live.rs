@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Dialect, MAX_COMPLAINTS, Output, Services, body, parse_fault, present, to_json};
-use crate::signaling::{Alias, Body, Command, Delivery, Event, Fault, Join, Kind, PeerId, PeerView, Role, RoomKey, To};
+use crate::signaling::{
+    Alias, Body, Command, Delivery, Event, Fault, Join, Kind, PeerId, PeerView, Rate, Role, RoomKey, To,
+};
 use crate::time::Mono;
 
 /// Longest `viewerId`, as JSON.
@@ -20,6 +22,10 @@ const MAX_VIEWER_ID: usize = 128;
 
 /// Longest stream name, in characters.
 const MAX_STREAM: usize = 64;
+
+/// How often a page may register at once; then once a second. Every viewer of a stream is told of its streamer, so one
+/// that comes and goes all the time would keep the hub busy for ten thousand.
+const REGISTRATIONS: u64 = 10;
 
 /// Pages may ask for the camera before they say who they are, and people take their time.
 const REGISTER_TIMEOUT: Duration = Duration::from_secs(600);
@@ -33,6 +39,7 @@ pub struct Live {
     stream: Option<String>,
     token: Option<String>,
     state: State,
+    registrations: Rate,
     extras: bool,
     complaints: u32,
     outputs: VecDeque<Output>,
@@ -113,14 +120,18 @@ enum ServerMessage<'a> {
 impl Live {
     /// `stream` and `token`: from the query of the URL.
     pub fn new(now: Mono, stream: Option<String>, token: Option<String>) -> Self {
+        // A longer name is refused when it is used, and until then it is kept.
+        let stream = stream.map(|name| name.chars().take(MAX_STREAM + 1).collect());
         let state = State::Unregistered { until: now + REGISTER_TIMEOUT };
-        Self { stream, token, state, extras: false, complaints: 0, outputs: VecDeque::new() }
+        let registrations = Rate::with_burst(1, REGISTRATIONS, now);
+        Self { stream, token, state, registrations, extras: false, complaints: 0, outputs: VecDeque::new() }
     }
 
-    fn read(&mut self, text: &str, services: &dyn Services) -> Result<(), Fault> {
+    fn read(&mut self, now: Mono, text: &str, services: &dyn Services) -> Result<(), Fault> {
         let message: ClientMessage<'_> = serde_json::from_str(text).map_err(|error| parse_fault(&error))?;
         match &*message.kind {
             "ping" => self.say(&ServerMessage::Pong),
+            "streamer" | "viewer" if !self.registrations.take(now) => return Err(Fault::TooFast),
             "streamer" => self.register(&message, true, services)?,
             "viewer" => self.register(&message, false, services)?,
             "offer" => self.send(&message, Kind::Offer, message.offer)?,
@@ -291,11 +302,11 @@ impl Live {
 }
 
 impl Dialect for Live {
-    fn handle_text(&mut self, _now: Mono, text: &str, services: &dyn Services) {
+    fn handle_text(&mut self, now: Mono, text: &str, services: &dyn Services) {
         if matches!(self.state, State::Closed) {
             return;
         }
-        match self.read(text, services) {
+        match self.read(now, text, services) {
             Ok(()) => self.complaints = 0,
             // Pages may speak before they register, or to a viewer that just left.
             Err(fault @ (Fault::JoinFirst | Fault::UnknownPeer)) => self.complain(fault),

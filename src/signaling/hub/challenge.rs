@@ -26,6 +26,14 @@ struct Challenge {
 }
 
 impl Challenges {
+    /// Who waits and came by this token.
+    pub(super) fn by_token(&self, token: &str) -> Vec<LinkId> {
+        let bears = |challenge: &&Challenge| challenge.join.pass.token.as_deref() == Some(token);
+        let mut links: Vec<LinkId> = self.by_holder.values().filter(bears).map(|challenge| challenge.link).collect();
+        links.sort_unstable();
+        links
+    }
+
     fn take(&mut self, holder: &PeerId) -> Option<Challenge> {
         let challenge = self.by_holder.remove(holder)?;
         self.by_link.remove(&challenge.link);

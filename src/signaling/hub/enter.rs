@@ -102,6 +102,11 @@ impl Hub {
         if let Some(old) = old_link {
             self.links.remove(&old);
         }
+        // Who comes by another dialect knows of its session from now on, and is given credentials.
+        let is_unaware = join.session.as_ref().is_some_and(|request| request.unaware);
+        if let Some(session) = self.peers.get_mut(&id).and_then(|peer| peer.session.as_mut()) {
+            session.unaware &= is_unaware;
+        }
         self.attach_again(link, &id, seq);
         TakenUp::Goes
     }

@@ -25,9 +25,13 @@ impl Hub {
         is_here
     }
 
-    /// The token of this id was revoked: whoever came in by it goes.
+    /// The token of this id was revoked: whoever came in by it goes, and nobody waits for a place by it.
     pub fn handle_revoked(&mut self, now: Mono, token: &str) {
         self.handle_timeout(now);
+        for link in self.challenges.by_token(token) {
+            self.withdraw(link);
+            self.shut_out(link, Fault::TokenRevoked);
+        }
         let bears = |peer: &&Peer| peer.pass.token.as_deref() == Some(token);
         let mut bearers: Vec<PeerId> = self.peers.values().filter(bears).map(|peer| peer.id.clone()).collect();
         bearers.sort_unstable();
@@ -61,17 +65,20 @@ impl Hub {
     fn kick(&mut self, id: &PeerId, by: Option<&PeerId>) {
         let Some(peer) = self.peers.get(id) else { return };
         let own = by.and_then(|by| self.peers.get(by)).and_then(|by| by.pass.token.clone());
-        let opens_no_other = peer.pass.one_room;
+        let (room, opens_no_other) = (peer.room.clone(), peer.pass.one_room);
         let token = peer.pass.token.clone().filter(|token| Some(token) != own.as_ref());
         let bar = token.clone().map(Bar::Token).or_else(|| peer.instance.clone().map(Bar::Page));
-        if let (Some(bar), Some(room)) = (bar, self.rooms.get_mut(&peer.room)) {
+        if let (Some(bar), Some(room)) = (bar, self.rooms.get_mut(&room)) {
             room.bar(bar);
         }
         if let Some(link) = peer.link {
             self.shut_out(link, Fault::Kicked);
         }
+        // Shared in this room, where the host sees who else came by it. A stream of the room's name does not count: one
+        // more connection there would be enough to keep what was given out for the token.
         let is_shared = |token: &Arc<str>| {
-            self.peers.values().any(|other| other.id != *id && other.pass.token.as_ref() == Some(token))
+            let mut others = self.peers.values().filter(|other| other.id != *id && other.room == room);
+            others.any(|other| other.pass.token.as_ref() == Some(token))
         };
         let spent = token.filter(|token| opens_no_other && !is_shared(token));
         self.remove_with_token(id, LeaveReason::Kicked, spent);

@@ -9,7 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::queue::Queue;
 use super::{MAX_QUEUED_BYTES, SLOTS, sleep};
 use crate::clock;
-use crate::signaling::{Command, Fault, Hub, HubLimits, LinkId, Notice, Output, PeerId, PeerInfo, RoomKey, Stats};
+use crate::signaling::{
+    Command, Fault, Hub, HubLimits, LinkId, Notice, Output, Pass, PeerId, PeerInfo, RoomKey, Stats,
+};
 
 /// What the task is told and asked.
 pub(super) enum Input {
@@ -27,6 +29,9 @@ pub(super) enum Input {
 /// Told of everything that happens in the rooms.
 type Watch = Box<dyn FnMut(&Notice) + Send>;
 
+/// Why who came by this pass does not get in any more.
+pub(super) type Bar = Box<dyn Fn(&Pass) -> Option<Fault> + Send>;
+
 pub(super) struct Task {
     hub: Hub,
     queues: HashMap<u64, Arc<Queue>>,
@@ -34,12 +39,13 @@ pub(super) struct Task {
     leaving: HashMap<u64, Arc<Queue>>,
     /// Bytes of all queues.
     queued: Arc<AtomicUsize>,
+    bar: Bar,
     watch: Watch,
 }
 
 impl Task {
-    pub(super) fn new(limits: HubLimits, queued: Arc<AtomicUsize>, watch: Watch) -> Self {
-        Self { hub: Hub::new(limits), queues: HashMap::new(), leaving: HashMap::new(), queued, watch }
+    pub(super) fn new(limits: HubLimits, queued: Arc<AtomicUsize>, bar: Bar, watch: Watch) -> Self {
+        Self { hub: Hub::new(limits), queues: HashMap::new(), leaving: HashMap::new(), queued, bar, watch }
     }
 
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
@@ -62,7 +68,12 @@ impl Task {
             Input::Open { connection, queue } => {
                 self.queues.insert(connection, queue);
             }
-            Input::Command { link, command, _large } => {
+            Input::Command { link, mut command, _large } => {
+                // The pass was good when it was shown. A Socket.IO page may ask for a room long after, and a token may
+                // be revoked while a join waits here.
+                if let Command::Join(join) = &mut command {
+                    join.refused = join.refused.or_else(|| (self.bar)(&join.pass));
+                }
                 // After a connection was let go, what it had sent before is of no interest.
                 if self.queues.contains_key(&link.connection) {
                     self.hub.handle_command(now, link, command);

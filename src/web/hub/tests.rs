@@ -5,12 +5,11 @@ const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn start(message_bytes: usize) -> HubHandle {
     let limits = Limits { message_bytes, ..Limits::default() };
-    HubHandle::start(&limits, Duration::from_secs(60), |_| {})
+    HubHandle::start(&limits, Duration::from_secs(60), |_| None, |_| {})
 }
 
-async fn join(hub: &HubHandle, peer: &str, room: usize) -> Port {
-    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
-    let join = Join {
+fn wish(peer: &str, room: usize) -> Join {
+    Join {
         room: RoomKey::Call(format!("r{room}").into()),
         peer: peer.into(),
         role: Role::Member,
@@ -20,10 +19,28 @@ async fn join(hub: &HubHandle, peer: &str, room: usize) -> Port {
         pass: Pass::default(),
         refused: None,
         session: None,
-    };
-    port.send(0, Command::Join(Box::new(join))).await;
+    }
+}
+
+async fn join(hub: &HubHandle, peer: &str, room: usize) -> Port {
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    port.send(0, Command::Join(Box::new(wish(peer, room)))).await;
     assert!(matches!(port.receive().await, Some((0, Delivery { event: Event::Joined(_), .. }))));
     port
+}
+
+#[tokio::test]
+async fn a_pass_that_is_spent_meanwhile_opens_nothing() {
+    let spent = |pass: &Pass| pass.token.as_deref().filter(|token| *token == "spent").map(|_| Fault::TokenRevoked);
+    let hub = HubHandle::start(&Limits::default(), Duration::from_secs(60), spent, |_| {});
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    for (token, is_let_in) in [("spent", false), ("good", true)] {
+        let pass = Pass { token: Some(token.into()), ..Pass::default() };
+        port.send(0, Command::Join(Box::new(Join { pass, ..wish("a", 0) }))).await;
+        let event = port.receive().await.expect("told").1.event;
+        assert_eq!(matches!(event, Event::Joined(_)), is_let_in, "{event:?}");
+        assert_eq!(matches!(event, Event::Closed(Fault::TokenRevoked)), !is_let_in, "{event:?}");
+    }
 }
 
 #[tokio::test]
@@ -117,7 +134,7 @@ async fn everybody_is_told_of_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn sessions_that_may_come_back_count_for_their_client() {
-    let hub = HubHandle::start(&Limits::default(), Duration::from_secs(60), |_| {});
+    let hub = HubHandle::start(&Limits::default(), Duration::from_secs(60), |_| None, |_| {});
     let [one, other]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|ip| ip.parse().expect("address"));
     for _ in 0..MAX_HELD_PER_CLIENT {
         hub.admit(one).expect("room").wait(Duration::from_secs(60));

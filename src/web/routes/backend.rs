@@ -233,7 +233,8 @@ pub(super) async fn revoke(State(shared): State<Arc<Shared>>, request: Request<B
 
 fn revoke_subject(web: &Web, caller: &Caller, subject: &str, until: u64) -> Result<(String, u64), Refused> {
     let own = format!("a.{}.", caller.key());
-    if *caller != Caller::Admin && !subject.starts_with(&own) {
+    let names_own = || subject.strip_prefix(&own).is_some_and(|name| name == "*" || is_room_name(name));
+    if *caller != Caller::Admin && !names_own() {
         let message = format!("an API key may revoke the subjects of its own credentials, {own}NAME and {own}*");
         return Err(refuse(StatusCode::FORBIDDEN, "not-yours", &message));
     }

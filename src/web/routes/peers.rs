@@ -16,7 +16,7 @@ use crate::credentials::token::Role;
 use crate::relay::Usage;
 use crate::signaling::{PeerId, RoomKey};
 use crate::web::Web;
-use crate::web::access::AccessError;
+use crate::web::access::{AccessError, account};
 use crate::web::gate::Caller;
 
 #[derive(Serialize)]
@@ -131,9 +131,13 @@ fn scope(web: &Web, request: &Request<Body>) -> Result<Scope, Refused> {
         let error = AccessError::Token(error);
         unauthorized(error.code(), &error.to_string())
     })?;
+    let may_ask = || {
+        let account = account(&verified.claims.jti, verified.key.as_deref());
+        if web.gate.answers(account, clock::now().mono) { Ok(()) } else { Err(too_many("ask less often: wait a second")) }
+    };
     match (verified.claims.role, verified.claims.room.as_str()) {
-        (Role::Host, "*") => Ok(Scope::All),
-        (Role::Host, room) => Ok(Scope::Room(room.to_owned())),
+        (Role::Host, "*") => may_ask().map(|()| Scope::All),
+        (Role::Host, room) => may_ask().map(|()| Scope::Room(room.to_owned())),
         (Role::Member | Role::Streamer | Role::Viewer, _) => Err(not_host()),
     }
 }

@@ -73,6 +73,25 @@ fn joined(peers: Vec<PeerView>) -> Event {
 }
 
 #[test]
+fn a_page_that_registers_all_the_time_is_too_fast() {
+    let mut live = Live::new(Mono(0), None, None);
+    let register = |live: &mut Live, now: u64| {
+        live.handle_text(Mono(now), r#"{"type":"streamer"}"#, &Shell::open());
+        std::iter::from_fn(|| live.poll_output()).any(|output| matches!(output, Output::Close(1008)))
+    };
+    assert!((0..REGISTRATIONS).all(|_| !register(&mut live, 0)));
+    assert!(!register(&mut live, 1_000) && register(&mut live, 1_000));
+}
+
+#[test]
+fn what_a_url_brings_is_not_kept_at_any_length() {
+    let long = "x".repeat(60_000);
+    let live = Live::new(Mono(0), Some(long), None);
+    assert_eq!(live.stream.as_ref().map(String::len), Some(MAX_STREAM + 1));
+    assert!(!is_stream_name(live.stream.as_deref().unwrap_or_default()), "and it is refused");
+}
+
+#[test]
 fn the_stream_is_the_message_s_else_the_url_s_else_the_default() {
     let first = |live, message: &str| {
         let mut probe = Probe(live, Shell::open());

@@ -11,7 +11,7 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A WebSocket that was opened for an upgrade must finish it within this time.
 pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client connects to its first namespace within this time.
+/// A client gets into its first namespace within this time: who is refused holds no connection for nothing.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Packets that wait for a client's next poll.

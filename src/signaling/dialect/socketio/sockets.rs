@@ -23,7 +23,7 @@ pub struct Sockets<A> {
     states: [State; MAX_NAMESPACES],
     /// A packet whose attachments have not all come.
     incomplete: Option<Incomplete>,
-    /// Until the first namespace is asked for.
+    /// Until the first namespace lets the client in.
     connect_by: Option<Mono>,
     /// Bytes of one packet with its attachments.
     max_packet: usize,
@@ -47,7 +47,7 @@ struct Incomplete {
 }
 
 impl<A: Application> Sockets<A> {
-    /// `connect_timeout`: within which a client asks for its first namespace. `max_packet`: bytes.
+    /// `connect_timeout`: within which a client gets into its first namespace. `max_packet`: bytes.
     pub fn new(now: Mono, connect_timeout: Duration, max_packet: usize, application: A) -> Self {
         Self {
             application,
@@ -104,7 +104,6 @@ impl<A: Application> Sockets<A> {
         };
         let actions = match (packet.kind, self.state(slot)) {
             (PacketKind::Connect, State::Out) => {
-                self.connect_by = None;
                 self.set(slot, State::Connecting);
                 let auth = packet.data.as_deref();
                 self.application.handle_connect(slot, &Connect { auth, recovery: auth.and_then(recovery) }, services)
@@ -140,6 +139,7 @@ impl<A: Application> Sockets<A> {
             match action {
                 Action::Command(command) => self.steps.push_back(Step::Command { slot, command }),
                 Action::Accept { sid, pid } => {
+                    self.connect_by = None;
                     self.set(slot, State::In);
                     let data = to_json(&Accepted { sid: &sid, pid: pid.as_deref() });
                     self.tell(slot, PacketKind::Connect, Some(data));

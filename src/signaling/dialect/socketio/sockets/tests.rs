@@ -198,6 +198,16 @@ fn nobody_connects() {
 }
 
 #[test]
+fn who_is_refused_does_not_stay() {
+    for (asks, stays) in [("40/webrtc,", false), (r#"40/webrtc,{"token":"good"}"#, true)] {
+        let mut world = World::new(Shell::by_invitation());
+        world.say(asks);
+        world.session.handle_timeout(NOW + CONNECT_TIMEOUT);
+        assert_eq!(world.frames().last().is_none_or(|last| last != "close"), stays, "{asks}");
+    }
+}
+
+#[test]
 fn the_end_of_the_server_is_the_end_of_the_session() {
     let mut world = World::new(Shell::open());
     world.say("40");
