@@ -193,7 +193,9 @@ fn other_commands_make_no_state_and_name_what_is_missing() {
 fn status_shows_the_running_server_and_says_when_nothing_runs() {
     let server = Server::start(&[]);
     let screen = server.place.run(&["status"]);
-    for words in [&server.tcp[0].to_string(), &server.udp[0].to_string(), "Allocations", "local authority", "0 connections"] {
+    for words in
+        [&server.tcp[0].to_string(), &server.udp[0].to_string(), "Allocations", "local authority", "0 connections"]
+    {
         assert!(screen.success().contains(words), "{words} is not on the screen: {screen:?}");
     }
     let object: Value = serde_json::from_str(server.place.run(&["status", "--json"]).success()).expect("JSON");
@@ -219,10 +221,14 @@ fn an_image_is_installed_once_and_taken_away_again() {
     }
     assert_eq!(mode(&file), 0o640);
     let again = place.run(&["install", "--root", text(&image), "--domain", "call.example.net", "--no-acme"]);
-    for words in ["kept ", "web.domain: there call.example.org; this installation would have written call.example.net"] {
+    for words in ["kept ", "web.domain: there call.example.org; this installation would have written call.example.net"]
+    {
         assert!(again.success().contains(words), "{words:?} is missing: {again:?}");
     }
-    assert!(!again.stdout.contains("written  ") && std::fs::read_to_string(&file).expect("kept") == written, "{again:?}");
+    assert!(
+        !again.stdout.contains("written  ") && std::fs::read_to_string(&file).expect("kept") == written,
+        "{again:?}"
+    );
     let gone = place.run(&["uninstall", "--root", text(&image)]);
     assert!(gone.success().contains("kept ") && file.exists() && !image.join("usr/local/bin/relais").exists());
     place.run(&["uninstall", "--root", text(&image), "--purge"]).success();

@@ -38,7 +38,9 @@ fn manual() -> String {
     let main = clap_mangen::Man::new(command.clone()).date("").manual("Relais");
     let mut page = Vec::new();
     main.render_title(&mut page).and_then(|()| main.render_name_section(&mut page)).expect("rendered");
-    main.render_synopsis_section(&mut page).and_then(|()| main.render_description_section(&mut page)).expect("rendered");
+    main.render_synopsis_section(&mut page)
+        .and_then(|()| main.render_description_section(&mut page))
+        .expect("rendered");
     main.render_subcommands_section(&mut page).expect("rendered");
     for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
         let title = format!("relais {}", one.get_name()).to_uppercase();

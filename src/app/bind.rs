@@ -124,7 +124,10 @@ mod tests {
         let own = format!("pid {}", std::process::id());
         assert!(text.contains(&address) && text.contains(&own) && text.contains("--tcp"), "{text}");
         let config = Config { tcp: listen(&address, false), ..Config::default() };
-        assert!(listeners(&config, &mut Passed::default()).is_err(), "a default that is in use stops the start as well");
+        assert!(
+            listeners(&config, &mut Passed::default()).is_err(),
+            "a default that is in use stops the start as well"
+        );
     }
 
     #[tokio::test]

@@ -78,18 +78,17 @@ impl Look {
                  directory with --state-dir",
                 dir.display()
             ),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => bail!(
-                "{} belongs to another user: run this as root (sudo) or as the service's user",
-                dir.display()
-            ),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                bail!("{} belongs to another user: run this as root (sudo) or as the service's user", dir.display())
+            }
             Err(error) => return Err(error).with_context(|| format!("cannot ask {}", path.display())),
         };
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut text = String::new();
         let read = Read::by_ref(&mut stream).take(MAX_ANSWER).read_to_string(&mut text);
         read.with_context(|| format!("the service does not answer on {}", path.display()))?;
-        let report: Value =
-            serde_json::from_str(&text).context("the service's answer is cut short or of another version: restart it")?;
+        let report: Value = serde_json::from_str(&text)
+            .context("the service's answer is cut short or of another version: restart it")?;
         let samples = report["metrics"].as_str().unwrap_or_default().lines().filter_map(sample).collect();
         Ok(Self { at: clock::now().mono, report, samples })
     }
@@ -111,7 +110,8 @@ impl Look {
     fn by_transport(&self) -> Vec<(&'static str, f64)> {
         let live = |transport| {
             let label = Some(("transport", transport));
-            self.sum("relais_relayed_addresses_created_total", label) - self.sum("relais_relayed_addresses_ended_total", label)
+            self.sum("relais_relayed_addresses_created_total", label)
+                - self.sum("relais_relayed_addresses_ended_total", label)
         };
         ["udp", "tcp", "tls"].into_iter().map(|transport| (transport, live(transport))).collect()
     }
@@ -131,7 +131,8 @@ impl Look {
         object["allocations"] = json!(self.sum("relais_allocations", None));
         object["relayedAddresses"] =
             self.by_transport().into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
-        object["rates"] = RATES.iter().map(|(name, _)| ((*name).to_owned(), json!(self.rate(before, &metric(name))))).collect();
+        object["rates"] =
+            RATES.iter().map(|(name, _)| ((*name).to_owned(), json!(self.rate(before, &metric(name))))).collect();
         object
     }
 
@@ -148,8 +149,11 @@ impl Look {
             // Writing to a string does not fail.
             let _ = writeln!(text, "  {name:<13} {}", if value.is_empty() { "none" } else { value });
         };
-        let public: Vec<Value> =
-            [&report["domain"]].into_iter().chain(report["publicIps"].as_array().into_iter().flatten()).cloned().collect();
+        let public: Vec<Value> = [&report["domain"]]
+            .into_iter()
+            .chain(report["publicIps"].as_array().into_iter().flatten())
+            .cloned()
+            .collect();
         line("Name", &join(&public));
         line("Access", report["access"].as_str().unwrap_or_default());
         for name in ["udp", "tcp", "http"] {
@@ -192,7 +196,8 @@ impl Look {
     }
 
     fn failures(&self) -> String {
-        let failed = FAILURES.iter().map(|name| (name, self.sum(&metric(name), None))).filter(|(_, count)| *count > 0.0);
+        let failed =
+            FAILURES.iter().map(|name| (name, self.sum(&metric(name), None))).filter(|(_, count)| *count > 0.0);
         failed.map(|(name, count)| format!("{}: {count}", name.replace('_', " "))).collect::<Vec<_>>().join(", ")
     }
 }

@@ -56,9 +56,9 @@ pub type Set = BTreeMap<&'static str, String>;
 pub fn installed(has_ipv6: bool) -> Set {
     let ports = [443, 80, 3478].into_iter();
     let hosts = if has_ipv6 { &["0.0.0.0", "[::]"][..] } else { &["0.0.0.0"] };
-    let tcp: Vec<String> =
-        ports.flat_map(|port| hosts.iter().map(move |host| format!("\"{host}:{port}\""))).collect();
-    let mut set = Set::from([("state_dir", "\"/var/lib/relais\"".to_owned()), ("tcp", format!("[{}]", tcp.join(", ")))]);
+    let tcp: Vec<String> = ports.flat_map(|port| hosts.iter().map(move |host| format!("\"{host}:{port}\""))).collect();
+    let mut set =
+        Set::from([("state_dir", "\"/var/lib/relais\"".to_owned()), ("tcp", format!("[{}]", tcp.join(", ")))]);
     if !has_ipv6 {
         set.insert("udp", "[\"0.0.0.0:3478\"]".to_owned());
     }

@@ -57,7 +57,11 @@ pub(super) fn bind_all(
         }
     }
     for socket in passed {
-        tracing::warn!(?socket, shards, "a UDP socket was passed that is not in turn.udp, or not with one shard: closed");
+        tracing::warn!(
+            ?socket,
+            shards,
+            "a UDP socket was passed that is not in turn.udp, or not with one shard: closed"
+        );
     }
     Ok(lists)
 }

@@ -32,7 +32,10 @@ impl Machine {
             return Ok(());
         }
         if effective_uid() != 0 {
-            bail!("this must be done by root: sudo {} … (or --dry-run to see what would be done)", layout.program.display());
+            bail!(
+                "this must be done by root: sudo {} … (or --dry-run to see what would be done)",
+                layout.program.display()
+            );
         }
         if !Path::new("/run/systemd/system").is_dir() {
             bail!(

@@ -12,8 +12,8 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use super::print;
-use crate::config::load::{self, Loaded, Surroundings};
 use crate::config::layers::Settings;
+use crate::config::load::{self, Loaded, Surroundings};
 use crate::config::parse;
 use crate::config::sample::{self, Set, quoted};
 use layout::{CONFIG, Layout};
@@ -106,7 +106,8 @@ fn wanted(args: &Args, has_ipv6: bool) -> Set {
 fn is_public_name(domain: &str) -> bool {
     let last = domain.rsplit('.').next().unwrap_or_default();
     domain.contains('.')
-        && !["localhost", "local", "test", "example", "invalid", "internal", "lan", "home", "arpa", "alt"].contains(&last)
+        && !["localhost", "local", "test", "example", "invalid", "internal", "lan", "home", "arpa", "alt"]
+            .contains(&last)
 }
 
 fn is_public_ip(text: &str) -> bool {

@@ -96,14 +96,16 @@ impl Plan {
     /// Writes what is missing; each file appears whole or not at all.
     pub fn carry_out(&self) -> anyhow::Result<()> {
         for item in self.items.iter().filter(|item| matches!(item.action, Action::Create | Action::Replace)) {
-            write(item).with_context(|| format!("cannot write {}: is there space, and is this root?", item.path.display()))?;
+            write(item)
+                .with_context(|| format!("cannot write {}: is there space, and is this root?", item.path.display()))?;
         }
         Ok(())
     }
 }
 
 fn item(path: PathBuf, contents: Contents, mode: u32) -> anyhow::Result<Item> {
-    let action = state(&path, &contents).with_context(|| format!("cannot look at {}: run as root (sudo)", path.display()))?;
+    let action =
+        state(&path, &contents).with_context(|| format!("cannot look at {}: run as root (sudo)", path.display()))?;
     Ok(Item { path, contents, mode, action })
 }
 

@@ -133,7 +133,11 @@ fn scope(web: &Web, request: &Request<Body>) -> Result<Scope, Refused> {
     })?;
     let may_ask = || {
         let account = account(&verified.claims.jti, verified.key.as_deref());
-        if web.gate.answers(account, clock::now().mono) { Ok(()) } else { Err(too_many("ask less often: wait a second")) }
+        if web.gate.answers(account, clock::now().mono) {
+            Ok(())
+        } else {
+            Err(too_many("ask less often: wait a second"))
+        }
     };
     match (verified.claims.role, verified.claims.room.as_str()) {
         (Role::Host, "*") => may_ask().map(|()| Scope::All),
