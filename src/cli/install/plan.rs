@@ -156,7 +156,7 @@ fn write(item: &Item) -> io::Result<()> {
 
 fn fill(temporary: &Path, item: &Item) -> io::Result<()> {
     match &item.contents {
-        Contents::LinkTo(target) => return symlink(target, temporary),
+        Contents::LinkTo(target) => symlink(target, temporary),
         Contents::Text(text) => {
             let mut file = File::create_new(temporary)?;
             file.set_permissions(Permissions::from_mode(item.mode))?;
