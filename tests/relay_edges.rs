@@ -190,6 +190,23 @@ fn who_is_revoked_while_the_socket_opens_gets_none() {
 }
 
 #[test]
+fn traffic_is_counted_for_the_core_too_and_outlives_its_allocation() {
+    let mut world = World::new(settings());
+    let (client, relay) = world.allocated(CLIENT, "p.1");
+    world.permit(&client, PEER);
+    assert!(world.send_to(&client, PEER, &[1; 100]).is_some());
+    assert!(world.peer(relay, PEER, 70).is_some() && world.peer(relay, PEER, 7).is_some());
+    let traffic = world.relay.traffic();
+    assert_eq!(world.ask(&client, Ask::request(REFRESH, 9).lifetime(0).signed(&client)).code(), None);
+    let told = world.events.iter().find_map(|event| match event {
+        Event::Deleted { traffic, .. } => Some(*traffic),
+        _ => None,
+    });
+    assert_eq!((Some(traffic), world.relay.traffic()), (told, traffic));
+    assert_ne!(traffic, relais::relay::Traffic::default());
+}
+
+#[test]
 fn the_first_of_two_data_attributes_counts() {
     let mut world = World::new(settings());
     let (client, _) = world.allocated(CLIENT, "p.1");

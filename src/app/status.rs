@@ -31,7 +31,7 @@ pub fn socket_file(state_dir: &Path) -> PathBuf {
 /// Answers until the runtime ends. A state directory that takes no socket costs `relais status` and nothing else.
 pub(super) fn serve(app: &App, started: Mono) {
     let (web, tls) = (app.web.clone(), app.tls.clone());
-    let path = socket_file(&web.config.state_dir);
+    let path = socket_file(&web.config().state_dir);
     let listener = match listen(&path) {
         Ok(listener) => listener,
         Err(error) => {
@@ -67,14 +67,14 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 fn report(web: &Web, tls: &Tls, started: Mono) -> Value {
-    let (now, bound) = (clock::now(), &web.bound);
+    let (now, bound, config) = (clock::now(), &web.bound, web.config());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "uptimeSeconds": (now.mono - started).as_secs(),
-        "domain": web.config.domain,
-        "publicIps": web.config.public_ips.iter().map(|ip| ip.public).collect::<Vec<_>>(),
-        "access": if web.access == Access::Open { "open" } else { "invite" },
+        "domain": config.domain,
+        "publicIps": config.public_ips.iter().map(|ip| ip.public).collect::<Vec<_>>(),
+        "access": if web.live.get().access == Access::Open { "open" } else { "invite" },
         "sockets": { "udp": bound.udp, "tcp": bound.tcp, "http": bound.http, "metrics": bound.metrics },
         "certificate": certificate(web, tls, now.unix),
         "connections": web.hub.connections(),
@@ -85,7 +85,7 @@ fn report(web: &Web, tls: &Tls, started: Mono) -> Value {
 fn certificate(web: &Web, tls: &Tls, now: u64) -> Value {
     let acme = tls.acme.as_ref().map(|acme| acme.status());
     let source = match &acme {
-        _ if web.config.certificate.is_some() => "files",
+        _ if web.config().certificate.is_some() => "files",
         Some(status) if status.validity.is_some() => "acme",
         Some(_) | None => "local",
     };

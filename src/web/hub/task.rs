@@ -23,6 +23,8 @@ pub(super) enum Input {
     Kick { peer: PeerId, reply: oneshot::Sender<bool> },
     CloseRoom { room: RoomKey, reply: oneshot::Sender<bool> },
     Revoked { token: String },
+    Limits(Box<HubLimits>),
+    Drain { seconds: u64 },
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -97,6 +99,8 @@ impl Task {
                 let _ = reply.send(self.hub.handle_close(now, &room));
             }
             Input::Revoked { token } => self.hub.handle_revoked(now, &token),
+            Input::Limits(limits) => self.hub.set_limits(*limits),
+            Input::Drain { seconds } => self.hub.handle_drain(seconds),
             Input::Shutdown(done) => {
                 self.hub.handle_shutdown();
                 self.drain();
@@ -124,19 +128,22 @@ impl Task {
         }
     }
 
-    /// Tells the log and whoever watches. Names are the peers' own and stay out of the log.
+    /// Tells the log and whoever watches. Names are the peers' own and stay out of the log. Rooms are texts there, which
+    /// are quoted: a page may call one what looks like another field.
     fn note(&mut self, notice: &Notice) {
         match notice {
             // By-id sockets come and go with every page.
             Notice::Joined { room: RoomKey::Direct, .. } | Notice::Left { room: RoomKey::Direct, .. } => {}
             Notice::Joined { room, peer, role, .. } => {
-                tracing::info!(%room, %peer, role = role.as_str(), "peer joined");
+                tracing::info!(room = room.to_string(), %peer, role = role.as_str(), "peer joined");
             }
             Notice::Left { room, peer, reason, .. } => {
-                tracing::info!(%room, %peer, reason = reason.as_str(), "peer left");
+                tracing::info!(room = room.to_string(), %peer, reason = reason.as_str(), "peer left");
             }
-            Notice::Locked { room, by, locked } => tracing::info!(%room, %by, locked, "room locked or unlocked"),
-            Notice::RoomClosed { room } => tracing::info!(%room, "room closed"),
+            Notice::Locked { room, by, locked } => {
+                tracing::info!(room = room.to_string(), %by, locked, "room locked or unlocked");
+            }
+            Notice::RoomClosed { room } => tracing::info!(room = room.to_string(), "room closed"),
         }
         (self.watch)(notice);
     }
@@ -177,7 +184,8 @@ impl Task {
     fn log_slow(&self, connection: u64, bytes: usize) {
         for slot in 0..SLOTS {
             if let Some((room, peer)) = self.hub.place_of(LinkId { connection, slot }) {
-                tracing::info!(%room, %peer, bytes, reason = Fault::SlowReader.code(), "connection let go");
+                let (room, reason) = (room.to_string(), Fault::SlowReader.code());
+                tracing::info!(room, %peer, bytes, reason, "connection let go");
             }
         }
     }

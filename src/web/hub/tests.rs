@@ -44,6 +44,24 @@ async fn a_pass_that_is_spent_meanwhile_opens_nothing() {
 }
 
 #[tokio::test]
+async fn a_room_writes_no_fields_of_its_own_into_the_log() {
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let writer = std::sync::Mutex::new(writer);
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    let guard = tracing::subscriber::set_default(log);
+    let hub = start(1000);
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    let room = RoomKey::Call("x peer=somebody".into());
+    port.send(0, Command::Join(Box::new(Join { room, ..wish("a", 0) }))).await;
+    assert!(port.receive().await.is_some());
+    // The pipe ends with its last writer.
+    drop((guard, port, hub));
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(&mut reader), &mut line).expect("read");
+    assert!(line.contains(r#"room="x peer=somebody" peer=a "#), "{line}");
+}
+
+#[tokio::test]
 async fn places_are_limited_and_given_back() {
     let hub = start(1000);
     let mut places: Vec<Place> = std::iter::from_fn(|| hub.admit(CLIENT)).collect();
