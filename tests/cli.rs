@@ -28,6 +28,9 @@ fn every_command_explains_itself() {
         (&["check", "--help"], &["<HOST>", "--user", "--ca", "--insecure", "--json"]),
         (&["credentials", "--help"], &["--name", "--ttl", "--json", "--secret-file"]),
         (&["invite", "--help"], &["--room", "--role", "--ttl", "--base-url"]),
+        (&["install", "--help"], &["--domain", "--email", "--public-ip", "--no-acme", "--dry-run", "--root"]),
+        (&["uninstall", "--help"], &["--purge", "--dry-run", "--root"]),
+        (&["status", "--help"], &["--watch", "--json", "--state-dir"]),
         (&["config", "--help"], &["check"]),
         (&["config", "check", "--help"], &["--config", "--relay-ports"]),
     ] {
@@ -184,6 +187,52 @@ fn other_commands_make_no_state_and_name_what_is_missing() {
     place.run(&["credentials"]).failure(1, &["turn-secret", "does not exist", "relais serve"]);
     place.run(&["invite"]).failure(1, &["token-key", "does not exist", "relais serve"]);
     assert!(!place.state_dir().exists());
+}
+
+#[test]
+fn status_shows_the_running_server_and_says_when_nothing_runs() {
+    let server = Server::start(&[]);
+    let screen = server.place.run(&["status"]);
+    for words in
+        [&server.tcp[0].to_string(), &server.udp[0].to_string(), "Allocations", "local authority", "0 connections"]
+    {
+        assert!(screen.success().contains(words), "{words} is not on the screen: {screen:?}");
+    }
+    let object: Value = serde_json::from_str(server.place.run(&["status", "--json"]).success()).expect("JSON");
+    assert_eq!(object["pid"], server.pid());
+    assert_eq!((&object["allocations"], &object["rates"]["to_peer_bytes"]), (&0.0.into(), &0.0.into()));
+    let place = server.stop();
+    place.run(&["status"]).failure(1, &["no relais serves from", text(&place.state_dir()), "systemctl start"]);
+}
+
+#[test]
+fn an_image_is_installed_once_and_taken_away_again() {
+    let place = Place::new();
+    let image = place.path().join("image");
+    let options = ["install", "--root", text(&image), "--domain", "call.example.org", "--email", "ada@example.org"];
+    let plan = place.run(&[&options[..], &["--dry-run"]].concat());
+    assert!(plan.success().contains("would write") && !image.exists(), "{plan:?}");
+    let first = place.run(&options);
+    assert_eq!(first.success().matches("\nwritten ").count() + 1, 9, "{first:?}");
+    let file = image.join("etc/relais/relais.toml");
+    let written = std::fs::read_to_string(&file).expect("written");
+    for line in ["domain = \"call.example.org\"", "acme = true", "acme_email = \"ada@example.org\""] {
+        assert!(written.lines().any(|one| one == line), "{line} is not in {written}");
+    }
+    assert_eq!(mode(&file), 0o640);
+    let again = place.run(&["install", "--root", text(&image), "--domain", "call.example.net", "--no-acme"]);
+    for words in ["kept ", "web.domain: there call.example.org; this installation would have written call.example.net"]
+    {
+        assert!(again.success().contains(words), "{words:?} is missing: {again:?}");
+    }
+    assert!(
+        !again.stdout.contains("written  ") && std::fs::read_to_string(&file).expect("kept") == written,
+        "{again:?}"
+    );
+    let gone = place.run(&["uninstall", "--root", text(&image)]);
+    assert!(gone.success().contains("kept ") && file.exists() && !image.join("usr/local/bin/relais").exists());
+    place.run(&["uninstall", "--root", text(&image), "--purge"]).success();
+    assert!(!file.exists());
 }
 
 #[test]

@@ -23,7 +23,7 @@ mod tcp;
 mod udp;
 mod worker;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,6 +111,12 @@ pub struct Setup<'a> {
 impl Net {
     /// Binds every UDP address and starts the shards. A default address whose family is missing is a warning.
     pub fn start(setup: Setup<'_>) -> Result<Self, StartError> {
+        Self::start_with(setup, Vec::new())
+    }
+
+    /// The same, with sockets that are bound already: one that has a configured address is used where there is one
+    /// shard. Several share a port, which the kernel allows to sockets of one user only.
+    pub fn start_with(setup: Setup<'_>, passed: Vec<UdpSocket>) -> Result<Self, StartError> {
         let config = setup.config;
         let shards = match config.shards {
             0 => thread::available_parallelism().map_or(1, usize::from),
@@ -118,7 +124,7 @@ impl Net {
         };
         // All sockets of all shards, before the first is read: the kernel spreads clients over a group, and a group that
         // grows moves them.
-        let mut listeners = listener::bind_all(&config.udp, shards)?;
+        let mut listeners = listener::bind_all(&config.udp, shards, passed)?;
         let udp_addresses: Vec<_> = listeners.first().into_iter().flatten().map(|listener| listener.address).collect();
         let alternate = alternate::bind(config, &mut listeners)?;
         let gso = listeners.iter().flatten().next().is_some_and(|listener| probe(listener.socket.as_fd()));
