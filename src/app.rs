@@ -2,11 +2,16 @@
 
 mod announce;
 mod bind;
+mod clock_watch;
+mod drain;
 mod follow;
+mod reload;
 mod revoked;
+mod watchdog;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,8 +21,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock;
+use crate::config::load::{ConfigError, Loaded};
 use crate::config::{Access, Config};
-use crate::credentials::token::Tokens;
 use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
@@ -26,6 +31,7 @@ use crate::web::figures::Figures;
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
+use crate::web::live::Live;
 use crate::web::routes::Site;
 use crate::web::tls::{Tls, acme};
 use crate::web::{self, Bound, Web};
@@ -34,26 +40,33 @@ use follow::Watch;
 
 /// How often addresses and the leaf's age are looked at.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
-/// How often a stopping server looks whether its signaling connections are closed.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
-/// How long a stopping server waits for the webhook's receiver.
-const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Exit code after a second signal: that of a process ended by SIGINT in a shell.
 const INTERRUPTED: i32 = 130;
 
-/// Runs `serve` until SIGINT or SIGTERM.
-pub fn run(config: Config) -> Result<()> {
+/// Reads the configuration again from where it was read at the start.
+pub type Source = Box<dyn Fn() -> Result<Loaded, ConfigError>>;
+
+/// Runs `serve` until SIGINT or SIGTERM; SIGHUP reads the configuration again, by `load`.
+pub fn run(config: Config, load: &Source) -> Result<()> {
     let started = clock::now().mono;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let app = App::start(config).await?;
+        let mut app = App::start(config).await?;
         announce::ready(&app, started);
         systemd::ready();
-        signals.first().await;
+        tokio::spawn(clock_watch::run());
+        if let Some(grants) = systemd::watchdog() {
+            tokio::spawn(watchdog::run(Arc::clone(&app.web), grants));
+        }
+        while signals.next().await == Asked::Reload {
+            app.obey_reload(load).await;
+        }
         tokio::spawn(async move {
-            signals.first().await;
+            while signals.next().await == Asked::Reload {
+                tracing::warn!("nothing was reloaded: the server is stopping");
+            }
             std::process::exit(INTERRUPTED);
         });
         app.stop().await;
@@ -72,8 +85,11 @@ pub struct App {
     alive: Alive,
     keeping: Keeping,
     webhooks: Webhooks,
+    watch: Watch,
+    /// Access is open: what the hub asks about passes.
+    is_open: Arc<AtomicBool>,
     /// Holds the lock of the state directory.
-    _state: State,
+    state: State,
 }
 
 impl App {
@@ -96,15 +112,17 @@ impl App {
         let access = access_mode(&config, &bound);
         let webhooks = Webhooks::start(config.webhook.as_ref())?;
         let watch = Watch::start(net.clone(), webhooks.clone(), config.credential_ttl);
-        let bar = spent_pass(access, Arc::clone(net.revoked()));
-        let hub = HubHandle::start(&config.limits, config.resume, bar, move |notice| watch.notice(notice));
+        let is_open = Arc::new(AtomicBool::new(access == Access::Open));
+        let bar = spent_pass(Arc::clone(&is_open), Arc::clone(net.revoked()));
+        let hub = {
+            let watch = watch.clone();
+            HubHandle::start(&config.limits, config.resume, bar, move |notice| watch.notice(notice))
+        };
+        let gate = Gate::new(&config.api_keys, &state.admin_token);
+        let longest_ttl = config.credential_ttl;
         let web = Arc::new(Web {
-            access,
-            tokens: Tokens::new(state.token_key.clone())
-                .with_api_keys(config.api_keys.iter().map(|key| (key.id.as_str(), key.secret.as_str()))),
-            gate: Gate::new(&config.api_keys, &state.admin_token),
+            live: Live::new(reload::in_force(config, &state, turn_secrets, access, gate, longest_ttl)),
             kept: keeper.kept(),
-            turn_secrets,
             net,
             hub,
             bound,
@@ -112,41 +130,12 @@ impl App {
             acme: tls.acme.clone(),
             webhooks: webhooks.clone(),
             figures: Figures::default(),
-            config: Arc::new(config),
         });
         let (stop, alive) = serve(&web, &tls, listeners, metrics)?;
         let (keep, last) = watch::channel(false);
         let keeping = Keeping { stop: keep, task: tokio::spawn(keeper.run(last)) };
         warn_about_access(&web);
-        Ok(Self { web, tls, interfaces, stop, alive, keeping, webhooks, _state: state })
-    }
-
-    /// Stops: no more connections, pages are told, requests under way end (at most `drain_timeout`), shards end.
-    pub async fn stop(self) {
-        systemd::stopping();
-        let allocations = self.web.net.allocations();
-        tracing::info!(allocations, "stopping");
-        let _ = self.stop.send(true);
-        let drain_timeout = self.web.config.drain_timeout;
-        let hub = self.web.hub.clone();
-        let drained = async {
-            // Pages get their notice before the requests under way are waited for.
-            hub.shutdown().await;
-            self.alive.ended().await;
-            while hub.connections() > 0 {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
-        };
-        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!(seconds = drain_timeout.as_secs(), "requests were still under way");
-        }
-        let _ = self.keeping.stop.send(true);
-        let _ = self.keeping.task.await;
-        let net = self.web.net.clone();
-        // It waits for threads.
-        let _ = tokio::task::spawn_blocking(move || net.stop()).await;
-        self.webhooks.finish(LAST_WORDS).await;
-        tracing::info!("stopped");
+        Ok(Self { web, tls, interfaces, stop, alive, keeping, webhooks, watch, is_open, state })
     }
 }
 
@@ -219,7 +208,7 @@ async fn renew(web: Arc<Web>, tls: Arc<Tls>, mut stopped: watch::Receiver<bool>)
             if web.net.set_interface_addresses(&interfaces) {
                 tracing::info!("the addresses of this host have changed");
             }
-            tls.renew(&web.config, &interfaces, clock::now().unix)
+            tls.renew(&web.config(), &interfaces, clock::now().unix)
         });
         match renewed.await {
             Ok(Ok(true)) => tracing::info!("a new server certificate is in use"),
@@ -253,15 +242,25 @@ fn warn_about_access(web: &Web) {
     let is_loopback = |address: &SocketAddr| address.ip().is_loopback();
     let bound = &web.bound;
     let is_local = bound.udp.iter().chain(&bound.tcp).chain(&bound.http).all(is_loopback);
-    if web.access == Access::Open && !is_local {
+    if web.live.get().access == Access::Open && !is_local {
         tracing::warn!(
             "access is open: whoever reaches this server may hold calls and use its relay (--access invite)"
         );
     }
 }
 
-/// SIGINT and SIGTERM.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// SIGHUP.
+    Reload,
+    /// SIGINT or SIGTERM.
+    Stop,
+}
+
+/// SIGHUP, SIGINT and SIGTERM.
 struct Signals {
+    hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
 }
@@ -269,13 +268,15 @@ struct Signals {
 impl Signals {
     fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        let hang_up = listen(SignalKind::hangup())?;
+        Ok(Self { hang_up, interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    async fn first(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.terminate.recv() => Asked::Stop,
         }
     }
 }

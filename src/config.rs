@@ -5,6 +5,7 @@ pub mod keys;
 pub mod layers;
 pub mod load;
 pub(crate) mod parse;
+pub mod reload;
 pub mod show;
 mod validate;
 

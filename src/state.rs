@@ -63,6 +63,17 @@ impl State {
         })
     }
 
+    /// Takes the secrets of `read`, the same directory read again; true for those that are others.
+    pub fn take(&mut self, read: Self) -> [(&'static str, bool); 3] {
+        let changed = [
+            (TURN_SECRET, self.turn_secret != read.turn_secret),
+            (TOKEN_KEY, self.token_key != read.token_key),
+            (ADMIN_TOKEN, self.admin_token != read.admin_token),
+        ];
+        (self.turn_secret, self.token_key, self.admin_token) = (read.turn_secret, read.token_key, read.admin_token);
+        changed
+    }
+
     /// True while this process is the one that serves from the directory.
     pub fn is_locked(&self) -> bool {
         self.lock.is_some()
@@ -182,7 +193,9 @@ fn take_lock(dir: &Path) -> anyhow::Result<File> {
         }
     }
     // For the message above; the lock itself is the kernel's and ends with the process.
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()))?;
+    if let Err(error) = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())) {
+        tracing::warn!(path = %path.display(), %error, "cannot write to the state directory: free space there, or make it writable");
+    }
     Ok(file)
 }
 
@@ -234,7 +247,7 @@ fn denied(dir: &Path, what: &str) -> String {
                 dir.display()
             )
         }
-        _ => what.to_owned(),
+        _ => format!("{what}; make it writable with space left, or choose another --state-dir"),
     }
 }
 

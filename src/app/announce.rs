@@ -23,7 +23,7 @@ pub(super) fn ready(app: &App, started: Mono) {
     let invite = mint_invite(app);
     let links = links(app, &invite);
     let (web, bound) = (&app.web, &app.web.bound);
-    if web.config.log_format == LogFormat::Json {
+    if web.config().log_format == LogFormat::Json {
         let line = json!({
             "level": "INFO",
             "event": "ready",
@@ -52,7 +52,7 @@ struct Link {
 fn mint_invite(app: &App) -> String {
     let now = clock::now().unix;
     let exp = now + INVITE_LIFETIME.as_secs();
-    app.web.tokens.mint(&Claims {
+    app.web.live.get().tokens.mint(&Claims {
         jti: hex(&random_bytes::<12>()),
         room: "*".into(),
         role: Role::Host,
@@ -65,7 +65,7 @@ fn mint_invite(app: &App) -> String {
 /// Where to open the page: on this machine, from the local network, by the domain.
 fn links(app: &App, invite: &str) -> Vec<Link> {
     let web = &app.web;
-    let fragment = if web.access == Access::Open { String::new() } else { format!("#t={invite}") };
+    let fragment = if web.live.get().access == Access::Open { String::new() } else { format!("#t={invite}") };
     let link = |whose, scheme: &str, host: &Host, port: u16| {
         let is_default = (scheme, port) == ("https", 443) || (scheme, port) == ("http", 80);
         let port = if is_default { String::new() } else { format!(":{port}") };
@@ -79,10 +79,10 @@ fn links(app: &App, invite: &str) -> Vec<Link> {
             links.push(link(whose, scheme, &host, port));
         }
     };
-    if let Some(domain) = web.config.domain.as_deref().and_then(Host::parse) {
+    if let Some(domain) = web.config().domain.as_deref().and_then(Host::parse) {
         add("Everywhere", domain, &|bound| !bound.is_loopback());
     }
-    for public in &web.config.public_ips {
+    for public in &web.config().public_ips {
         add("Everywhere", Host::Ip(public.public), &|bound| {
             bound.is_ipv4() == public.public.is_ipv4() && !bound.is_loopback()
         });
@@ -117,7 +117,7 @@ fn banner(app: &App, links: &[Link]) -> String {
     for link in links {
         let _ = writeln!(text, "  {:<13} {}", link.whose, link.url);
     }
-    if web.access == Access::Invite {
+    if web.live.get().access == Access::Invite {
         let _ = writeln!(
             text,
             "  {:<13} these links carry an invitation, valid for 24 hours; `relais invite` makes more",
@@ -134,7 +134,7 @@ fn banner(app: &App, links: &[Link]) -> String {
             let _ = writeln!(text, "  {what:<13} {}  ({note})", list(sockets));
         }
     }
-    let _ = writeln!(text, "  {:<13} {}", "State", web.config.state_dir.display());
+    let _ = writeln!(text, "  {:<13} {}", "State", web.config().state_dir.display());
     let notices = notices(app);
     if !notices.is_empty() {
         let _ = writeln!(text, "\nBefore calls from outside work, and to know:");
@@ -155,7 +155,7 @@ fn notices(app: &App) -> Vec<String> {
         notices.push("every socket is bound to loopback: only this machine reaches it".into());
         return notices;
     }
-    if web.access == Access::Open {
+    if web.live.get().access == Access::Open {
         notices.push("access is open: whoever reaches this server may use it (--access invite)".into());
     }
     notices.extend(missing_public_address(app));
@@ -167,7 +167,7 @@ fn notices(app: &App) -> Vec<String> {
              ({}), or give a certificate with --cert and --key",
             file.display()
         ));
-        if web.config.turns == Turns::Auto {
+        if web.config().turns == Turns::Auto {
             notices.push(
                 "TURN over TLS is not offered to pages, since browsers refuse it with a certificate that they do not \
                  trust by themselves (--turns always)"
@@ -179,7 +179,7 @@ fn notices(app: &App) -> Vec<String> {
 }
 
 fn missing_public_address(app: &App) -> Option<String> {
-    let config = &app.web.config;
+    let config = &app.web.config();
     let is_reachable = config.domain.is_some() || !config.public_ips.is_empty();
     if is_reachable || app.interfaces.iter().any(|ip| ip.is_ipv4() && is_global(*ip)) {
         return None;
@@ -199,7 +199,7 @@ fn firewall_ports(app: &App) -> String {
         let ports: std::collections::BTreeSet<u16> = open.collect();
         ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    let (low, high) = app.web.config.relay_ports;
+    let (low, high) = app.web.config().relay_ports;
     let udp = ports(&bound.udp);
     let tcp = ports(&[bound.tcp.as_slice(), bound.http.as_slice()].concat());
     let service = if udp.is_empty() { String::new() } else { format!("UDP {udp}, ") };

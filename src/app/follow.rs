@@ -1,6 +1,7 @@
 //! What happens in the rooms and at the relay: leaving revokes, and the webhook's receiver is told.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ pub(super) struct Watch {
     net: Net,
     webhooks: Webhooks,
     /// Lifetime of the credentials given to peers, in seconds.
-    ttl: u64,
+    ttl: Arc<AtomicU64>,
     rooms: Arc<Mutex<Rooms>>,
 }
 
@@ -49,9 +50,15 @@ impl Watch {
     /// Starts listening to the end of allocations.
     pub(super) fn start(net: Net, webhooks: Webhooks, ttl: Duration) -> Self {
         let ended = net.ended();
-        let watch = Self { net, webhooks, ttl: ttl.as_secs(), rooms: Arc::default() };
+        let watch = Self { net, webhooks, ttl: Arc::new(AtomicU64::new(ttl.as_secs())), rooms: Arc::default() };
         tokio::spawn(watch.clone().follow(ended));
         watch
+    }
+
+    /// Credentials given to peers live so long from now on. What was given out before may live longer than that: a
+    /// shorter time is not taken.
+    pub(super) fn set_ttl(&self, ttl: Duration) {
+        self.ttl.fetch_max(ttl.as_secs(), Ordering::Relaxed);
     }
 
     /// Something happened in the rooms.
@@ -67,7 +74,7 @@ impl Watch {
                 self.webhooks.tell("peer.joined", data);
             }
             Notice::Left { room, peer, reason, has_credentials, spent } => {
-                let until = now.unix + self.ttl;
+                let until = now.unix + self.ttl.load(Ordering::Relaxed);
                 if *has_credentials {
                     self.net.revoke_of_room(&format!("p.{peer}"), until, &room.to_string());
                 }

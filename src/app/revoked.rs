@@ -92,8 +92,11 @@ impl Keeper {
                 PAUSE.max((clock::now().mono - started) * SHARE)
             }
             failed => {
-                let error = failed.map_or_else(|error| error.to_string(), |done| format!("{done:?}"));
-                tracing::error!(path = %self.path.display(), error, "cannot keep what was revoked: it would count again after a restart");
+                let error = failed
+                    .map_err(io::Error::other)
+                    .and_then(|written| written)
+                    .map_or_else(|error| error.to_string(), |()| String::new());
+                tracing::error!(path = %self.path.display(), error, "cannot keep what was revoked, which would count again after a restart: free space there, or make it writable");
                 // So that the next turn tries again.
                 self.changes.mark_changed();
                 RETRY

@@ -82,6 +82,7 @@ pub fn main() -> ExitCode {
 
 fn serve(flags: &Flags<ServeFlags>) -> anyhow::Result<ExitCode> {
     let Loaded { config, warnings, file } = flags.load()?;
+    let again = flags.clone();
     logging::init(config.log_format, &config.log_level)?;
     if let Some(file) = file {
         tracing::info!(file = %file.display(), "configuration read");
@@ -89,7 +90,7 @@ fn serve(flags: &Flags<ServeFlags>) -> anyhow::Result<ExitCode> {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    app::run(config)?;
+    app::run(config, &(Box::new(move || again.load()) as app::Source))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -27,6 +27,8 @@ pub struct Key {
     pub file: bool,
     /// Its values never appear in messages.
     pub secret: bool,
+    /// Another value is in force only after a restart: a reload names it and goes on with the old one.
+    pub restart: bool,
     /// What stands for the value in `--help`.
     pub value: &'static str,
     /// The only values taken; empty for any.
@@ -39,7 +41,8 @@ pub struct Key {
 impl Key {
     const fn new(group: &'static str, name: &'static str, kind: Kind, value: &'static str) -> Self {
         let (default, help) = ("", "");
-        Self { group, name, kind, flag: true, file: true, secret: false, value, choices: &[], default, help }
+        let (flag, file, secret, restart) = (true, true, false, false);
+        Self { group, name, kind, flag, file, secret, restart, value, choices: &[], default, help }
     }
 
     const fn help(self, default: &'static str, help: &'static str) -> Self {
@@ -56,6 +59,10 @@ impl Key {
 
     const fn secret(self) -> Self {
         Self { secret: true, ..self }
+    }
+
+    const fn fixed(self) -> Self {
+        Self { restart: true, ..self }
     }
 
     const fn not_in_file(self) -> Self {
@@ -91,11 +98,12 @@ const fn limit(name: &'static str, default: &'static str, help: &'static str) ->
 
 /// All options, in the order in which `--help` and the sample file list them.
 pub const KEYS: &[Key] = &[
-    Key::new("", "state_dir", Kind::One, "DIR").help(
+    Key::new("", "state_dir", Kind::One, "DIR").fixed().help(
         "$STATE_DIRECTORY, else ./certs beside a Cargo.toml, else the user's state directory",
         "Directory of secrets, keys and certificates; made at first run, mode 0700",
     ),
     Key::new("", "log_format", Kind::One, "FORMAT")
+        .fixed()
         .choices(&["text", "json"])
         .help("text", "Form of the log on standard error"),
     Key::new("", "log_level", Kind::One, "LEVEL").help(
@@ -110,19 +118,21 @@ pub const KEYS: &[Key] = &[
         .without_flag()
         .help("none", "Keys with which back ends mint tokens and credentials: a name and 32 characters or more each"),
     Key::new("turn", "udp", Kind::List, "ADDR")
+        .fixed()
         .help("0.0.0.0:3478 and [::]:3478", "Listen here for STUN/TURN over UDP; port 0 takes a free one"),
-    Key::new("turn", "public_ip", Kind::List, "PUBLIC[/BOUND]").help(
+    Key::new("turn", "public_ip", Kind::List, "PUBLIC[/BOUND]").fixed().help(
         "the bound addresses",
         "How the world reaches us when that is not the bound address (1:1 NAT of a cloud or a router)",
     ),
-    Key::new("turn", "alt_ip", Kind::One, "IP").help(
+    Key::new("turn", "alt_ip", Kind::One, "IP").fixed().help(
         "none",
         "A second address of this host, for NAT discovery (RFC 5780): it and the port beside the first are bound too",
     ),
     Key::new("turn", "relay_ip", Kind::List, "IP")
+        .fixed()
         .help("the address the client reached us on", "Bind relayed addresses here"),
-    Key::new("turn", "relay_ports", Kind::One, "A-B").help("49152-65535", "Ports of relayed addresses"),
-    Key::new("turn", "realm", Kind::One, "NAME").help("relais", "Realm of the long-term credentials"),
+    Key::new("turn", "relay_ports", Kind::One, "A-B").fixed().help("49152-65535", "Ports of relayed addresses"),
+    Key::new("turn", "realm", Kind::One, "NAME").fixed().help("relais", "Realm of the long-term credentials"),
     Key::new("turn", "secret_file", Kind::One, "FILE").help(
         "turn-secret in the state directory",
         "Shared secrets of time-limited credentials, one a line, newest first",
@@ -162,23 +172,25 @@ pub const KEYS: &[Key] = &[
     Key::new("turn", "strict_expiry", Kind::Switch, "")
         .without_flag()
         .help("off", "Refuse to refresh an allocation whose credential has expired meanwhile"),
-    Key::new("turn", "shards", Kind::One, "N").help("one per core", "UDP threads; 0 is one per core"),
-    Key::new("web", "tcp", Kind::List, "ADDR").help(
+    Key::new("turn", "shards", Kind::One, "N").fixed().help("one per core", "UDP threads; 0 is one per core"),
+    Key::new("web", "tcp", Kind::List, "ADDR").fixed().help(
         "0.0.0.0 and [::], ports 3478 and 8443",
         "Listen here for everything over TCP: STUN/TURN, TLS, HTTPS, WebSocket, told apart by the first byte",
     ),
-    Key::new("web", "http", Kind::List, "ADDR").help(
+    Key::new("web", "http", Kind::List, "ADDR").fixed().help(
         "none",
         "Listen here too, and serve plain HTTP without redirect (existing pages, behind a reverse proxy)",
     ),
     Key::new("web", "metrics", Kind::One, "ADDR")
+        .fixed()
         .help("none", "Serve /metrics (Prometheus) here without a token; elsewhere it needs the admin token"),
     Key::new("web", "trust_proxy", Kind::List, "CIDR")
         .help("none", "Believe X-Forwarded-For and X-Forwarded-Proto from these addresses"),
     Key::new("web", "origin", Kind::List, "ORIGIN")
         .help("the same origin", "Allow pages of this origin, such as https://app.example.org; * allows all"),
-    Key::new("web", "domain", Kind::One, "NAME").help("none", "The name under which the world reaches us"),
+    Key::new("web", "domain", Kind::One, "NAME").fixed().help("none", "The name under which the world reaches us"),
     Key::new("web", "static_dir", Kind::One, "DIR")
+        .fixed()
         .help("the embedded pages", "Serve files from here before the embedded pages"),
     Key::new("web", "socketio_client_dir", Kind::One, "DIR")
         .help("none", "Serve socket.io.js and its variants from here"),
@@ -190,30 +202,38 @@ pub const KEYS: &[Key] = &[
         .without_flag()
         .help("60s", "How long a lost connection may come back as the same peer"),
     Key::new("signaling", "webhook_url", Kind::One, "URL")
+        .fixed()
         .without_flag()
         .help("none", "Tell this address who joins and leaves, which rooms close and which allocations end"),
     Key::new("signaling", "webhook_secret", Kind::One, "TEXT")
+        .fixed()
         .secret()
         .without_flag()
         .help("none", "Signs what is told there (HMAC-SHA256): 32 characters or more, or whsec_ and base64"),
     Key::new("tls", "cert", Kind::One, "FILE")
+        .fixed()
         .help("made by our own CA at first run", "Certificate chain, PEM, leaf first; with --key"),
     Key::new("tls", "key", Kind::One, "FILE")
+        .fixed()
         .help("none", "Its private key, PEM (PKCS#1, PKCS#8 or SEC1); with --cert"),
-    Key::new("tls", "acme", Kind::Switch, "").help(
+    Key::new("tls", "acme", Kind::Switch, "").fixed().help(
         "off",
         "Get a certificate for --domain, else for --public-ip, by ACME; this agrees to the authority's terms",
     ),
     Key::new("tls", "acme_email", Kind::One, "ADDRESS")
+        .fixed()
         .without_flag()
         .help("none", "Where the authority may write when a certificate is about to expire"),
     Key::new("tls", "acme_directory", Kind::One, "URL")
+        .fixed()
         .without_flag()
         .help("Let's Encrypt", "Directory of the ACME authority"),
     Key::new("tls", "acme_ca_file", Kind::One, "FILE")
+        .fixed()
         .without_flag()
         .help("the public roots", "Certificates that vouch for the authority's server too, PEM"),
     Key::new("tls", "acme_profile", Kind::One, "NAME")
+        .fixed()
         .without_flag()
         .help("the authority's default; shortlived for addresses", "Kind of certificate to ask for"),
     Key::new("tls", "turns", Kind::One, "WHEN")

@@ -23,7 +23,7 @@ pub fn to_toml(config: &Config) -> String {
 }
 
 /// The value of the key `name` in TOML; `None` when it is left to its default.
-fn value_of(config: &Config, name: &str) -> Option<String> {
+pub(super) fn value_of(config: &Config, name: &str) -> Option<String> {
     let limits = &config.limits;
     let acme = config.acme.as_ref();
     match name {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Setup, interface_addresses};
+use crate::config::Config;
 use crate::relay::{self, Alternate, Revoked, Settings};
 
 /// What all cores share, and which of our addresses never change.
@@ -73,29 +74,42 @@ fn settings(setup: &Setup<'_>, own_ips: Vec<IpAddr>, bound: &[SocketAddr], alter
     let mut service_ports: Vec<u16> = bound.iter().map(SocketAddr::port).collect();
     service_ports.sort_unstable();
     service_ports.dedup();
-    Settings {
+    let mut settings = Settings {
         realm: config.realm.clone(),
         software: concat!("relais ", env!("CARGO_PKG_VERSION")).into(),
         turn_secrets: setup.turn_secrets.clone(),
-        users: config.users.clone(),
+        users: Vec::new(),
         nonce_secrets: vec![setup.nonce_secret.clone()],
         own_ips,
         service_ports,
         public_ips: config.public_ips.clone(),
         alternate,
-        allow_peers: config.allow_peers.clone(),
-        deny_peers: config.deny_peers.clone(),
-        permissions: config.limits.permissions,
-        channels: config.limits.channels,
-        tcp_connections: if config.tcp_relay { config.limits.tcp_connections } else { 0 },
-        legacy_channels: config.legacy_channels,
-        strict_family: config.strict_family,
-        strict_expiry: config.strict_expiry,
+        allow_peers: Vec::new(),
+        deny_peers: Vec::new(),
+        permissions: 0,
+        channels: 0,
+        tcp_connections: 0,
+        legacy_channels: false,
+        strict_family: false,
+        strict_expiry: false,
         password_algorithms: true,
-        limits: crate::relay::Limits {
-            bandwidth: config.limits.bandwidth,
-            total_bandwidth: config.limits.total_bandwidth,
-            ..Default::default()
-        },
-    }
+        limits: crate::relay::Limits::default(),
+    };
+    take(&mut settings, config);
+    settings
+}
+
+/// Takes over what may change while the server runs.
+pub(super) fn take(settings: &mut Settings, config: &Config) {
+    settings.users.clone_from(&config.users);
+    settings.allow_peers.clone_from(&config.allow_peers);
+    settings.deny_peers.clone_from(&config.deny_peers);
+    settings.permissions = config.limits.permissions;
+    settings.channels = config.limits.channels;
+    settings.tcp_connections = if config.tcp_relay { config.limits.tcp_connections } else { 0 };
+    settings.legacy_channels = config.legacy_channels;
+    settings.strict_family = config.strict_family;
+    settings.strict_expiry = config.strict_expiry;
+    settings.limits.bandwidth = config.limits.bandwidth;
+    settings.limits.total_bandwidth = config.limits.total_bandwidth;
 }

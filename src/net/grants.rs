@@ -15,7 +15,8 @@ use super::ports::{Ports, Wish};
 use super::relay_socket;
 use super::revocations::Revocations;
 use super::tcp;
-use crate::config::Config;
+use crate::config::{Config, Limits};
+use crate::logging::Seldom;
 use crate::relay::{Family, FiveTuple, OpenError, OpenRelay};
 use crate::time::{Mono, Now};
 
@@ -26,12 +27,18 @@ const ROUTES: Duration = Duration::from_secs(5);
 /// Binds tried per Allocate: a bound on its cost when other programs sit on many ports of the range.
 const ATTEMPTS: usize = 32;
 
+/// Causes of refusals that the log tells of.
+const PORTS: usize = 0;
+const TOTAL: usize = 1;
+const SOCKETS: usize = 2;
+
 /// Grants relay sockets to all shards and streams.
 pub(super) struct Grants {
     relay_ips: Vec<IpAddr>,
     current: Arc<Current>,
-    per_subject: usize,
-    total: usize,
+    is_draining: AtomicBool,
+    /// For what is refused, by cause.
+    seldom: [Seldom; 3],
     has_reservations: AtomicBool,
     revoked: Arc<Revocations>,
     books: Mutex<Books>,
@@ -42,6 +49,8 @@ struct Books {
     /// Allocations and reservations of each account.
     accounts: FxHashMap<Arc<str>, usize>,
     total: usize,
+    /// Allocations of one account, and in all.
+    limits: (usize, usize),
     reserved: FxHashMap<[u8; 8], Reserved>,
     routes: Option<(Mono, Vec<IpAddr>)>,
 }
@@ -110,18 +119,29 @@ impl Grants {
         Self {
             relay_ips: config.relay_ips.clone(),
             current,
-            per_subject: config.limits.allocations_per_subject,
-            total: config.limits.allocations_total,
+            is_draining: AtomicBool::new(false),
+            seldom: Default::default(),
             has_reservations: AtomicBool::new(false),
             revoked,
             books: Mutex::new(Books {
                 ports: Ports::new(config.relay_ports),
                 accounts: FxHashMap::default(),
                 total: 0,
+                limits: (config.limits.allocations_per_subject, config.limits.allocations_total),
                 reserved: FxHashMap::default(),
                 routes: None,
             }),
         }
+    }
+
+    /// Takes other quotas into use; who has more keeps it.
+    pub(super) fn set_limits(&self, limits: &Limits) {
+        self.lock().limits = (limits.allocations_per_subject, limits.allocations_total);
+    }
+
+    /// Grants nothing new from now on.
+    pub(super) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
     }
 
     /// Grants or refuses `open`. `first`: what the first family of the same allocation took of the quota.
@@ -134,6 +154,9 @@ impl Grants {
         self.forget(now);
         if self.revoked.is_subject_revoked(now.unix, &open.subject) {
             return Err(OpenError::Revoked);
+        }
+        if self.is_draining.load(Ordering::Relaxed) {
+            return Err(OpenError::Capacity);
         }
         if let Some(token) = &open.reservation {
             return self.take_reserved(token, open);
@@ -183,10 +206,19 @@ impl Grants {
     fn charge(self: &Arc<Self>, subject: &str) -> Result<Arc<Charge>, OpenError> {
         let account = account(subject);
         let mut books = self.lock();
-        if books.accounts.get(account).copied().unwrap_or(0) >= self.per_subject {
+        let (per_subject, total) = books.limits;
+        if books.accounts.get(account).copied().unwrap_or(0) >= per_subject {
             return Err(OpenError::Quota);
         }
-        if books.total >= self.total {
+        if books.total >= total {
+            drop(books);
+            self.complain(TOTAL, |more| {
+                tracing::warn!(
+                    total,
+                    more,
+                    "as many allocations as limits.allocations_total allows: more are refused (508)"
+                );
+            });
             return Err(OpenError::Capacity);
         }
         let account: Arc<str> = account.into();
@@ -204,14 +236,18 @@ impl Grants {
         open: OpenSocket,
     ) -> Option<(SocketAddr, OwnedFd, Option<OwnedFd>)> {
         for _ in 0..ATTEMPTS {
-            let address = self.lock().ports.pick(now, ip, wish, addresses::random)?;
+            let picked = self.lock().ports.pick(now, ip, wish, addresses::random);
+            let Some(address) = picked else { break };
             let next = (wish == Wish::Pair).then(|| SocketAddr::new(ip, address.port() + 1));
             let socket = match open(address) {
                 Ok(socket) => socket,
                 Err(error) => {
                     self.failed(now, address, &error);
                     next.into_iter().for_each(|next| self.lock().ports.give_back(next));
-                    if error.kind() == io::ErrorKind::AddrInUse { continue } else { return None }
+                    if error.kind() == io::ErrorKind::AddrInUse {
+                        continue;
+                    }
+                    return None;
                 }
             };
             let Some(next) = next else { return Some((address, socket, None)) };
@@ -223,14 +259,36 @@ impl Grants {
                 }
             }
         }
+        self.complain(PORTS, |more| {
+            tracing::warn!(%ip, more, "no relay port is free: allocations are refused (508); widen --relay-ports, and the firewall with it");
+        });
         None
+    }
+
+    /// Calls `tell` at most every ten seconds for each cause, with how often it was not called.
+    fn complain(&self, cause: usize, tell: impl FnOnce(u64)) {
+        if let Some(more) = self.seldom.get(cause).and_then(Seldom::take) {
+            tell(more);
+        }
     }
 
     fn failed(&self, now: Mono, address: SocketAddr, error: &io::Error) {
         if error.kind() == io::ErrorKind::AddrInUse {
             self.lock().ports.set_foreign(now, address);
         } else {
-            tracing::warn!(ip = %address.ip(), %error, "a relay socket could not be opened");
+            let remedy = match error.raw_os_error() {
+                Some(libc::EMFILE) => {
+                    "this process has as many files open as it may: raise LimitNOFILE= of the unit, or ulimit -n"
+                }
+                Some(libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    "this machine is out of files or memory (fs.file-max)"
+                }
+                Some(libc::EADDRNOTAVAIL) => "no interface has this address: see --relay-ip",
+                _ => "see the system's log",
+            };
+            self.complain(SOCKETS, |more| {
+                tracing::warn!(ip = %address.ip(), %error, more, "a relay socket could not be opened; {remedy}");
+            });
             self.lock().ports.give_back(address);
         }
     }

@@ -27,6 +27,8 @@ pub(super) enum Order {
     Report { subject: Arc<str>, reply: mpsc::Sender<Usage> },
     /// Go on with these settings.
     Reconfigure(Arc<relay::Shared>),
+    /// Say that you are alive.
+    Answer(mpsc::Sender<()>),
     /// What became of a link of a TCP allocation.
     Link(News),
     /// End every allocation and stop.

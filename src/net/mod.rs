@@ -194,6 +194,9 @@ impl Net {
 
     /// The same for a peer of a room, which the log names with each allocation that ends.
     pub fn revoke_of_room(&self, subject: &str, until: u64, room: &str) {
+        if !room.is_empty() {
+            self.shared.revoked.set_room(subject, room);
+        }
         // First the table, then the orders: an allocation granted before the entry is there when the order comes.
         self.shared.revoked.revoke_subject(clock::now().unix, subject, until);
         let revocation = Arc::new(Revocation { subject: subject.into(), room: room.into() });
@@ -246,6 +249,42 @@ impl Net {
         // Owners that start from here on take the new settings themselves.
         self.shared.order(&Order::Reconfigure(relay));
         Ok(())
+    }
+
+    /// Takes a configuration that was read again into use: secrets (newest first), users, peers, limits. `nonce_secret`
+    /// signs from now on; nonces signed with the one before stay good. Nothing changes when it cannot be used.
+    pub fn apply(&self, config: &Config, turn_secrets: &[Vec<u8>], nonce_secret: &[u8]) -> Result<(), String> {
+        self.reconfigure(|settings| {
+            current::take(settings, config);
+            settings.turn_secrets = turn_secrets.to_vec();
+            if settings.nonce_secrets.first().is_none_or(|first| first != nonce_secret) {
+                settings.nonce_secrets.insert(0, nonce_secret.to_vec());
+                settings.nonce_secrets.truncate(2);
+            }
+        })?;
+        self.shared.grants.set_limits(&config.limits);
+        self.shared.tcp.set_total(config.limits.tcp_connections_total);
+        Ok(())
+    }
+
+    /// Refuses every new allocation with 508 from now on; those that are there go on.
+    pub fn drain(&self) {
+        self.shared.grants.drain();
+    }
+
+    /// True when every UDP thread has answered. It waits for them without end: a caller gives it a time.
+    pub async fn answers(&self) -> bool {
+        let mailboxes = &self.shared.shard_mailboxes;
+        let (reply, mut answers) = mpsc::channel(mailboxes.len().max(1));
+        for mailbox in mailboxes {
+            mailbox.order(Order::Answer(reply.clone()));
+        }
+        drop(reply);
+        let mut count = 0;
+        while answers.recv().await.is_some() {
+            count += 1;
+        }
+        count == mailboxes.len()
     }
 
     /// Live allocations, for the log line at the end and for status.
@@ -304,8 +343,19 @@ impl Shared {
     /// Counts an event of a core, and tells the log about it, and whoever listens for the end of allocations.
     fn tell(&self, event: &relay::Event, counters: &Counters) {
         counters.outcomes.note(event);
+        let _span = self.span_of(event).map(tracing::Span::entered);
         forward::log(event);
         self.ended.tell(event);
+    }
+
+    /// What stands with the end of an allocation that a Refresh found revoked before the order to end it came.
+    fn span_of(&self, event: &relay::Event) -> Option<tracing::Span> {
+        let relay::Event::Deleted { subject, reason: relay::EndReason::Revoked, .. } = event else { return None };
+        if !tracing::Span::current().is_none() {
+            return None;
+        }
+        let room = self.revoked.room_of(subject)?;
+        Some(Revocation { subject: subject.to_string(), room }.span())
     }
 
     /// Gives `order` to every shard, and to the streams that may hold an allocation of `subject`.

@@ -259,6 +259,10 @@ impl Shard {
                 self.drain(now);
                 false
             }
+            Order::Answer(reply) => {
+                let _ = reply.try_send(());
+                false
+            }
             // No client over UDP has a TCP allocation.
             Order::Link(_) => false,
             Order::Stop => true,

@@ -211,6 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     self.relay.set_shared(relay);
                     None
                 }
+                // The watchdog asks threads.
+                Order::Answer(_) => None,
                 Order::Stop => {
                     self.close(now, &mut worker.out);
                     None

@@ -79,6 +79,8 @@ pub struct Hub {
     kept: usize,
     /// Peers whose connection was lost.
     lost: usize,
+    /// The server will stop soon: nobody comes in.
+    is_draining: bool,
 }
 
 impl Hub {
@@ -97,6 +99,7 @@ impl Hub {
             keeps: None,
             kept: 0,
             lost: 0,
+            is_draining: false,
         }
     }
 
@@ -142,12 +145,28 @@ impl Hub {
         self.count_viewers(&room, None);
     }
 
+    /// Takes other limits into use. Who is in a room stays there; deadlines that run keep their time.
+    pub fn set_limits(&mut self, limits: HubLimits) {
+        self.limits = limits;
+    }
+
+    /// The server will stop, in `seconds` at most: everybody is told, and nobody comes into a room any more. Who was
+    /// in one and lost the connection comes back.
+    pub fn handle_drain(&mut self, seconds: u64) {
+        self.is_draining = true;
+        self.tell_connected(|| Event::Draining { seconds });
+    }
+
     /// The server stops: everybody is told.
     pub fn handle_shutdown(&mut self) {
+        self.tell_connected(|| Event::Closing);
+    }
+
+    fn tell_connected(&mut self, event: impl Fn() -> Event) {
         let mut connected: Vec<PeerId> = self.links.values().cloned().collect();
         connected.sort_unstable();
         for peer in connected {
-            self.deliver(&peer, Event::Closing);
+            self.deliver(&peer, event());
         }
     }
 

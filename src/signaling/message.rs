@@ -288,6 +288,10 @@ pub enum Event {
     /// Somebody waits for this client's place: the shell is to see whether it is alive. Without a number.
     Probe,
     Complaint(Fault),
+    /// The server will stop when its calls have ended, in so many seconds at most.
+    Draining {
+        seconds: u64,
+    },
     /// The server stops.
     Closing,
     /// The hub has nothing more for this link: a join was refused or the session is somebody else's now.

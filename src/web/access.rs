@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -58,8 +59,9 @@ impl Web {
     /// Checks the token (bearer, query, first message or Socket.IO `auth`) of a caller on `connection`.
     pub fn authorize(&self, connection: &Connection, token: Option<&str>) -> Result<Grant, AccessError> {
         // Invite set by hand holds on loopback, too: a proxy there may not tell that it is one.
-        let is_exempt = connection.loopback_listener && self.config.access != Some(Access::Invite);
-        let is_open = self.access == Access::Open || is_exempt;
+        let live = self.live.get();
+        let is_exempt = connection.loopback_listener && live.config.access != Some(Access::Invite);
+        let is_open = live.access == Access::Open || is_exempt;
         match token.filter(|token| !token.is_empty()).map(|token| self.verify(token)) {
             Some(Ok(verified)) => Ok(Grant::of_token(verified)),
             // An old link still opens a server that asks for none.
@@ -72,7 +74,7 @@ impl Web {
     /// Checks a token: ours or one of a back end's, good still, and not revoked.
     pub fn verify(&self, token: &str) -> Result<Verified, TokenError> {
         let now = clock::now().unix;
-        let verified = self.tokens.verify_with_key(token, now)?;
+        let verified = self.live.get().tokens.verify_with_key(token, now)?;
         let is_revoked =
             self.net.revoked().is_token_revoked(now, &account(&verified.claims.jti, verified.key.as_deref()));
         if is_revoked { Err(TokenError::Revoked) } else { Ok(verified) }
@@ -83,7 +85,7 @@ impl Web {
     pub async fn revoke_token(&self, account: &str, until: u64) {
         let now = clock::now().unix;
         self.net.revoked().revoke_token(now, account, until);
-        self.net.revoke(&format!("t.{account}.*"), now + self.config.credential_ttl.as_secs());
+        self.net.revoke(&format!("t.{account}.*"), now + self.live.get().longest_ttl.as_secs());
         self.hub.token_revoked(account.to_owned()).await;
     }
 
@@ -105,7 +107,7 @@ impl Web {
         let Some(origin) = origin else { return Ok(()) };
         let parsed = Origin::parse(origin);
         let is_same = || parsed.as_ref().zip(host).is_some_and(|(origin, host)| origin.is_same_as_host(host));
-        let is_listed = || self.config.origins.iter().any(|listed| is_listed_origin(listed, origin, parsed.as_ref()));
+        let is_listed = || self.config().origins.iter().any(|listed| is_listed_origin(listed, origin, parsed.as_ref()));
         let is_local = || {
             connection.loopback_listener
                 && (origin == "null" || parsed.as_ref().is_some_and(|origin| origin.host.is_loopback()))
@@ -124,10 +126,10 @@ pub fn access_mode(config: &Config, bound: &Bound) -> Access {
 }
 
 /// Why a pass that was good when it was shown opens no room any more; where access is open it needs not be good.
-pub fn spent_pass(access: Access, revoked: Arc<Revocations>) -> impl Fn(&Pass) -> Option<Fault> + Send {
+pub fn spent_pass(is_open: Arc<AtomicBool>, revoked: Arc<Revocations>) -> impl Fn(&Pass) -> Option<Fault> + Send {
     move |pass| {
         let now = clock::now().unix;
-        if access == Access::Open {
+        if is_open.load(Ordering::Relaxed) {
             None
         } else if pass.token.as_deref().is_some_and(|token| revoked.is_token_revoked(now, token)) {
             Some(Fault::TokenRevoked)
@@ -187,12 +189,12 @@ impl Web {
         let is_ours = match &host {
             Host::Ip(ip) => {
                 *ip == connection.server.ip()
-                    || self.config.public_ips.iter().any(|public| public.public == *ip)
+                    || self.config().public_ips.iter().any(|public| public.public == *ip)
                     || (ip.is_loopback() && connection.server.ip().is_loopback())
             }
             Host::Name(name) => {
                 host.is_localhost_name()
-                    || self.config.domain.as_deref().is_some_and(|domain| domain.eq_ignore_ascii_case(name))
+                    || self.config().domain.as_deref().is_some_and(|domain| domain.eq_ignore_ascii_case(name))
             }
         };
         (is_ours || self.identity.covers(&host)).then_some(host)

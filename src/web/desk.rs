@@ -42,7 +42,7 @@ impl Desk {
 
     /// How long a lost connection may come back.
     pub(super) fn resume(&self) -> Duration {
-        self.web.config.resume
+        self.web.config().resume
     }
 }
 
@@ -107,7 +107,7 @@ impl Services for Desk {
         if claims.exp <= now {
             return Err(Fault::TokenExpired);
         }
-        Ok(Invitation { token: self.web.tokens.mint(&claims), expires_at: claims.exp })
+        Ok(Invitation { token: self.web.live.get().tokens.mint(&claims), expires_at: claims.exp })
     }
 }
 

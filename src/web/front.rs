@@ -29,6 +29,7 @@ use super::Connection;
 use super::figures::Handshake;
 use super::host::{client_prefix, is_in_block};
 use super::routes::{Arrival, Site};
+use crate::logging::Seldom;
 use crate::relay::{FiveTuple, Transport};
 
 /// How long a connection may take to show what it speaks, handshake included (DESIGN section 7).
@@ -66,6 +67,8 @@ pub struct Front {
     acceptor: TlsAcceptor,
     silent: Arc<Silent>,
     open: Arc<Gate>,
+    /// For the log, when connections cannot be taken.
+    refused: Seldom,
     stop: watch::Receiver<bool>,
     /// Held by every HTTP connection; when all are gone, the drain is over. Weak, since TURN connections, which end
     /// with the shards, hold this struct as well.
@@ -78,7 +81,7 @@ impl Front {
         let acceptor = TlsAcceptor::from(Arc::clone(&site.tls.server));
         let silent = Silent::new(SILENT_TOTAL, SILENT_PER_PREFIX);
         let open = Gate::new(open_total(), OPEN_PER_PREFIX);
-        Self { site, acceptor, silent, open, stop, alive }
+        Self { site, acceptor, silent, open, refused: Seldom::default(), stop, alive }
     }
 
     /// Takes connections until `stop`; closes the listener then.
@@ -92,7 +95,10 @@ impl Front {
             match accepted {
                 Ok((stream, client)) => self.take(&listener, stream, client),
                 Err(error) => {
-                    tracing::warn!(address = %listener.address, %error, "cannot take a connection");
+                    if let Some(more) = self.refused.take() {
+                        let remedy = "raise LimitNOFILE= of the unit (or ulimit -n) when it is out of files";
+                        tracing::warn!(address = %listener.address, %error, more, "cannot take a connection; {remedy}");
+                    }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }
@@ -101,8 +107,8 @@ impl Front {
 
     fn take(self: &Arc<Self>, listener: &Listener, stream: TcpStream, client: SocketAddr) {
         let ip = client.ip().to_canonical();
-        let trusted = &self.site.web.config.trust_proxy;
-        let stands_for_many = ip.is_loopback() || trusted.iter().any(|block| is_in_block(block, ip));
+        let config = self.site.web.config();
+        let stands_for_many = ip.is_loopback() || config.trust_proxy.iter().any(|block| is_in_block(block, ip));
         let counts_for = (!stands_for_many).then_some(ip);
         let Some(open) = self.open.enter(counts_for) else {
             self.site.web.figures.count_connection(false);

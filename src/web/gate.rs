@@ -45,7 +45,8 @@ impl Caller {
 pub struct Gate {
     /// All secrets; the admin token first.
     callers: Vec<([u8; 32], Caller)>,
-    buckets: Mutex<Buckets>,
+    /// Shared by the gates before and after a reload: no key gets a new rate by it.
+    buckets: Arc<Mutex<Buckets>>,
 }
 
 #[derive(Default)]
@@ -58,9 +59,18 @@ struct Buckets {
 impl Gate {
     /// `admin_token`: the one of the state directory.
     pub fn new(keys: &[ApiKey], admin_token: &str) -> Self {
+        Self::with_buckets(keys, admin_token, Arc::default())
+    }
+
+    /// The same gate for other keys; what was used up stays used up.
+    pub fn with_keys(&self, keys: &[ApiKey], admin_token: &str) -> Self {
+        Self::with_buckets(keys, admin_token, Arc::clone(&self.buckets))
+    }
+
+    fn with_buckets(keys: &[ApiKey], admin_token: &str, buckets: Arc<Mutex<Buckets>>) -> Self {
         let admin = (digest(admin_token), Caller::Admin);
         let keys = keys.iter().map(|key| (digest(&key.secret), Caller::Key(key.id.as_str().into())));
-        Self { callers: std::iter::once(admin).chain(keys).collect(), buckets: Mutex::default() }
+        Self { callers: std::iter::once(admin).chain(keys).collect(), buckets }
     }
 
     /// Whose secret `bearer` is. All are compared, in time that does not tell how much of one was right.

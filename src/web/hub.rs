@@ -10,7 +10,7 @@ mod task;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -65,8 +65,7 @@ struct Shared {
     queued: Arc<AtomicUsize>,
     /// KiB of large commands that may still wait for the hub.
     large: Arc<Semaphore>,
-    queue_bytes: usize,
-    limits: Limits,
+    limits: RwLock<Arc<Limits>>,
     figures: Arc<Figures>,
 }
 
@@ -91,16 +90,9 @@ impl HubHandle {
         watch: impl FnMut(&Notice) + Send + 'static,
     ) -> Self {
         let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
-        let hub_limits = HubLimits {
-            rooms: limits.rooms,
-            peers_per_room: limits.peers_per_room,
-            resume,
-            // One message of the greatest size and the small ones around it.
-            replay_bytes: limits.message_bytes.saturating_add(64 * 1024),
-            ..HubLimits::default()
-        };
         let queued = Arc::<AtomicUsize>::default();
         let figures = Arc::<Figures>::default();
+        let hub_limits = hub_limits(limits, resume);
         let task = Task::new(hub_limits, Arc::clone(&queued), Arc::clone(&figures), Box::new(bar), Box::new(watch));
         tokio::spawn(task.run(receiver));
         Self {
@@ -112,11 +104,21 @@ impl HubHandle {
                 connections: AtomicUsize::new(0),
                 queued,
                 large: Arc::new(Semaphore::new(HUB_QUEUE_KIB)),
-                queue_bytes: limits.message_bytes.saturating_mul(CLIENT_QUEUE_MESSAGES).max(1 << 20),
-                limits: limits.clone(),
+                limits: RwLock::new(Arc::new(limits.clone())),
                 figures,
             }),
         }
+    }
+
+    /// Takes other limits into use: for the next connection, room and message.
+    pub async fn set_limits(&self, limits: &Limits, resume: Duration) {
+        *self.shared.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits.clone());
+        let _ = self.shared.inputs.send(Input::Limits(Box::new(hub_limits(limits, resume)))).await;
+    }
+
+    /// Tells every page that the server will stop in `seconds` at most. Nobody comes into a room from now on.
+    pub async fn drain(&self, seconds: u64) {
+        let _ = self.shared.inputs.send(Input::Drain { seconds }).await;
     }
 
     /// Tells every client that the server stops and closes their connections. Returns when all were told.
@@ -131,6 +133,11 @@ impl HubHandle {
     /// How much is going on in the rooms.
     pub async fn stats(&self) -> Stats {
         self.ask(Input::Stats).await.unwrap_or_default()
+    }
+
+    /// True when the hub's task has answered.
+    pub async fn answers(&self) -> bool {
+        self.ask(Input::Stats).await.is_some()
     }
 
     /// What is known of a peer; `None` when there is nobody of that id.
@@ -180,8 +187,8 @@ impl HubHandle {
         self.shared.closing.load(Ordering::Relaxed)
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.shared.limits
+    pub(super) fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.shared.limits.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes a place for a connection of `client`; `None` when there is none left.
@@ -214,7 +221,8 @@ impl HubHandle {
     /// Opens a connection to the hub. `None` when the hub has stopped.
     pub(super) async fn open(&self, place: Place, speech: Speech) -> Option<Port> {
         let connection = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
-        let queue = Arc::new(Queue::new(self.shared.queue_bytes, &self.shared.queued));
+        let queue_bytes = self.limits().message_bytes.saturating_mul(CLIENT_QUEUE_MESSAGES).max(1 << 20);
+        let queue = Arc::new(Queue::new(queue_bytes, &self.shared.queued));
         self.shared.inputs.send(Input::Open { connection, queue: Arc::clone(&queue) }).await.ok()?;
         Some(Port { place, connection, queue, speech })
     }
@@ -301,6 +309,17 @@ impl Port {
 
     pub(super) fn hub(&self) -> &HubHandle {
         &self.place.hub
+    }
+}
+
+fn hub_limits(limits: &Limits, resume: Duration) -> HubLimits {
+    HubLimits {
+        rooms: limits.rooms,
+        peers_per_room: limits.peers_per_room,
+        resume,
+        // One message of the greatest size and the small ones around it.
+        replay_bytes: limits.message_bytes.saturating_add(64 * 1024),
+        ..HubLimits::default()
     }
 }
 

@@ -67,7 +67,7 @@ impl Web {
         subject: &str,
         all: bool,
     ) -> Result<IceConfig, UnknownHost> {
-        let ttl = self.config.credential_ttl.as_secs();
+        let ttl = self.config().credential_ttl.as_secs();
         Ok(self.relaying(&Asker { connection, host, user_agent, all }, subject, ttl)?.into())
     }
 
@@ -75,21 +75,22 @@ impl Web {
     pub fn relaying(&self, asker: &Asker<'_>, subject: &str, ttl: u64) -> Result<Relaying, UnknownHost> {
         let Asker { connection, host, user_agent, all } = *asker;
         let known = self.known_host(connection, host).ok_or(UnknownHost)?;
-        let host = match &self.config.domain {
+        let live = self.live.get();
+        let host = match &live.config.domain {
             Some(domain) => Host::Name(domain.to_ascii_lowercase()),
             None => known,
         };
         let view = View {
             connection,
             host: &host,
-            is_domain: self.config.domain.is_some(),
-            public_ips: &self.config.public_ips,
+            is_domain: live.config.domain.is_some(),
+            public_ips: &live.config.public_ips,
             all,
         };
         let streams = [self.bound.tcp.as_slice(), self.bound.http.as_slice()].concat();
         let udp = view.ports(&self.bound.udp, &[3478]);
         let tcp = view.ports(&streams, &[443, 3478]);
-        let secret = self.turn_secrets.first().map_or(&[][..], Vec::as_slice);
+        let secret = live.turn_secrets.first().map_or(&[][..], Vec::as_slice);
         let credential = turn::mint(secret, subject, clock::now().unix + ttl);
         let turns = self.offers_turns(&host, user_agent, all);
         let Urls { stun, turn } = Urls::new(&host, &udp, &tcp, turns);
@@ -98,7 +99,7 @@ impl Web {
 
     /// Whether `turns:` can work: `auto` asks for a certificate that browsers trust for this host.
     fn offers_turns(&self, host: &Host, user_agent: Option<&str>, all: bool) -> bool {
-        match self.config.turns {
+        match self.config().turns {
             Turns::Never => false,
             Turns::Always => true,
             Turns::Auto if all => true,

@@ -9,6 +9,7 @@ pub mod gate;
 pub mod host;
 pub mod hub;
 pub mod ice;
+pub mod live;
 pub mod metrics;
 mod polling;
 pub mod routes;
@@ -21,21 +22,14 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{Access, Config};
-use crate::credentials::token::Tokens;
+use crate::config::Config;
 use crate::net::Net;
 use crate::webhooks::Webhooks;
 
 /// What every connection and handler shares.
 pub struct Web {
-    pub config: Arc<Config>,
-    /// The access mode in force (DESIGN section 5: default derived from the listeners).
-    pub access: Access,
-    pub tokens: Tokens,
-    /// Secrets of time-limited TURN credentials, newest first.
-    pub turn_secrets: Vec<Vec<u8>>,
-    /// Who holds API keys and the admin token, and how fast they may use them.
-    pub gate: gate::Gate,
+    /// What a reload replaces.
+    pub live: live::Live,
     /// Up to which change the file of what was revoked is written.
     pub kept: watch::Receiver<u64>,
     pub net: Net,
@@ -49,6 +43,13 @@ pub struct Web {
     pub webhooks: Webhooks,
     /// What the HTTP surface counts.
     pub figures: figures::Figures,
+}
+
+impl Web {
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.live.get().config)
+    }
 }
 
 /// Every socket that really bound.

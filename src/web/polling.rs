@@ -164,5 +164,5 @@ fn add_cors(response: &mut Response<Body>, origin: Option<HeaderValue>, with_cre
 /// Named in `--origin`: a mere `*` does not let other sites use a visitor's cookies.
 fn is_listed(web: &Web, origin: &HeaderValue) -> bool {
     let origin = origin.to_str().unwrap_or_default().trim_end_matches('/');
-    web.config.origins.iter().any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+    web.config().origins.iter().any(|listed| listed.trim_end_matches('/').eq_ignore_ascii_case(origin))
 }

@@ -54,7 +54,7 @@ pub struct Site {
 impl Site {
     /// The site of `web`. Fails when the static directory of the configuration cannot be opened.
     pub fn new(web: Arc<Web>, tls: Arc<Tls>) -> std::io::Result<Self> {
-        let assets = Assets::new(web.config.static_dir.as_deref())?;
+        let assets = Assets::new(web.config().static_dir.as_deref())?;
         let hsts = policy::wants_hsts(&web);
         let shared = Arc::new(api::Shared { web: Arc::clone(&web), tls: Arc::clone(&tls) });
         let pages = Arc::new(pages::Pages { web: Arc::clone(&web), assets: assets.clone() });
@@ -108,7 +108,7 @@ impl Site {
     }
 
     async fn dispatch(&self, mut arrival: Arrival, mut request: Request<Body>) -> Response<Body> {
-        policy::apply_proxy_headers(&self.web.config, &mut arrival.connection, request.headers());
+        policy::apply_proxy_headers(&self.web.config(), &mut arrival.connection, request.headers());
         let connection = arrival.connection.clone();
         tracing::debug!(client = %connection.client, method = %request.method(), path = request.uri().path(), "request");
         match policy::check(&self.web, &arrival, &request) {

@@ -19,6 +19,7 @@ use super::hub::Speech;
 use super::websocket::{self, Socket};
 use super::{Connection, Web, polling};
 use crate::clock;
+use crate::config::Limits;
 use crate::signaling::dialect::socketio::limits::CONNECT_TIMEOUT;
 use crate::signaling::dialect::socketio::{
     self, BadRequest, Protocol, Session, Sockets, Terms, Timing, Transport, session_id,
@@ -68,7 +69,8 @@ type Make<P> = dyn Fn(Mono, Option<String>) -> P + Send + Sync;
 /// An Engine.IO endpoint whose sessions all speak `P`.
 pub struct Mount<P> {
     web: Arc<Web>,
-    terms: Terms,
+    /// `None`: the limits of the configuration in force.
+    terms: Option<Terms>,
     make: Box<Make<P>>,
     /// The sessions that polling requests and upgrades may name.
     sessions: Mutex<HashMap<String, Entry>>,
@@ -77,27 +79,35 @@ pub struct Mount<P> {
 
 /// The endpoint of existing pages.
 pub fn pages(web: Arc<Web>) -> Arc<Mount<Pages>> {
-    let limits = &web.config.limits;
-    let terms = Terms {
+    let limits = Arc::clone(&web);
+    Mount::new(web, None, move |now, token| {
+        Sockets::new(now, CONNECT_TIMEOUT, limits.config().limits.message_bytes, socketio::Pages::new(token))
+    })
+}
+
+fn terms_of(limits: &Limits) -> Terms {
+    Terms {
         timing: Timing::default(),
         max_payload: limits.message_bytes,
         packets_per_second: limits.messages_per_second,
         bytes_per_second: limits.bytes_per_second,
         bytes_burst: limits.bytes_burst(),
-    };
-    Mount::new(web, terms, move |now, token| {
-        Sockets::new(now, CONNECT_TIMEOUT, terms.max_payload, socketio::Pages::new(token))
-    })
+    }
 }
 
 impl<P: Protocol + Send + 'static> Mount<P> {
-    /// An endpoint with the hub, access rules and allowed origins of `web`.
+    /// An endpoint with the hub, access rules and allowed origins of `web`; without `terms` also with its limits.
     pub fn new(
         web: Arc<Web>,
-        terms: Terms,
+        terms: impl Into<Option<Terms>>,
         make: impl Fn(Mono, Option<String>) -> P + Send + Sync + 'static,
     ) -> Arc<Self> {
+        let terms = terms.into();
         Arc::new(Self { web, terms, make: Box::new(make), sessions: Mutex::default(), budget: Arc::default() })
+    }
+
+    fn terms(&self) -> Terms {
+        self.terms.unwrap_or_else(|| terms_of(&self.web.config().limits))
     }
 
     /// Answers a request to the endpoint: a poll, a post, a preflight or a WebSocket upgrade.
@@ -120,7 +130,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
     }
 
     pub(super) fn max_payload(&self) -> usize {
-        self.terms.max_payload
+        self.terms().max_payload
     }
 
     /// A share, so far empty, of the bytes that all sessions together may hold.
@@ -161,7 +171,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
 
     fn session(&self, sid: &str, transport: Transport, token: Option<String>) -> Session<P> {
         let now = clock::now().mono;
-        Session::new(now, sid, transport, &self.terms, (self.make)(now, token))
+        Session::new(now, sid, transport, &self.terms(), (self.make)(now, token))
     }
 
     fn upgrade(self: &Arc<Self>, connection: Connection, mut request: Request<Body>) -> Response<Body> {
@@ -186,7 +196,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
         if query(request, "transport").as_deref() != Some("websocket") {
             return Err(EngineError::UnknownTransport);
         }
-        let max_message = self.terms.max_payload;
+        let max_message = self.terms().max_payload;
         if let Some(sid) = query(request, "sid") {
             let entry = self.entry(&sid).ok_or(EngineError::UnknownSession)?;
             let on_upgrade = hyper::upgrade::on(request);

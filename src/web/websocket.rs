@@ -77,7 +77,7 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
     let (stream, token) = (query(request, "stream"), query_token(request));
     let desk = Desk::new(Arc::clone(web), connection, request);
     let on_upgrade = hyper::upgrade::on(request);
-    let (hub, resume) = (web.hub.clone(), web.config.resume);
+    let (hub, resume) = (web.hub.clone(), web.config().resume);
     tokio::spawn(async move {
         let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
         let Some(port) = hub.open(place, if is_native { Speech::Native } else { Speech::Live }).await else { return };

@@ -124,6 +124,7 @@ function wireRoom(mine) {
     showHost(mine);
     if (by !== mine.id) notify(locked ? "notice.locked" : "notice.unlocked");
   });
+  on("draining", () => notify("notice.draining", {}, { id: "server", kind: "warn" }));
   on("refused", ({ code }) => code === "not-host" && notify("notice.not-host", {}, { kind: "warn" }));
   on("closed", ({ code, message }) => onFatal(code, message));
 }

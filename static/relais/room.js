@@ -219,6 +219,9 @@ export class Room extends EventTarget {
         this.locked = message.locked;
         this.#tell("lock", { locked: message.locked, by: message.by });
         break;
+      case "draining":
+        this.#tell("draining", { seconds: message.seconds });
+        break;
       case "viewers":
         this.viewers = message.count;
         this.#tell("viewers", { count: message.count });

@@ -56,7 +56,17 @@ impl Place {
 
     /// The binary with nothing of the developer's own surroundings, `--state-dir` by variable.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_relais"));
+        self.command_of(Command::new(env!("CARGO_BIN_EXE_relais")), arguments)
+    }
+
+    /// The same for a program that runs the binary: a shell that sets a limit first, say.
+    pub fn wrapped(&self, wrapper: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(env!("CARGO_BIN_EXE_relais"));
+        self.command_of(command, arguments)
+    }
+
+    fn command_of(&self, mut command: Command, arguments: &[&str]) -> Command {
         for (name, _) in std::env::vars_os() {
             let shown = name.to_string_lossy();
             if shown.starts_with("RELAIS_") || shown == "STATE_DIRECTORY" || shown == "XDG_STATE_HOME" {
@@ -150,7 +160,20 @@ impl Server {
     /// Starts with these arguments in `place`.
     pub fn start_in(place: Place, arguments: &[&str]) -> Self {
         let all = [&["serve", "--log-format", "json"], arguments].concat();
-        let mut child = place.command(&all).spawn().expect("the binary starts");
+        let command = place.command(&all);
+        Self::launch(place, command)
+    }
+
+    /// Starts on free loopback ports by `wrapper`, which must become the binary.
+    pub fn start_wrapped(place: Place, wrapper: &[&str], extra: &[&str]) -> Self {
+        let all = [&["serve", "--log-format", "json"], LOOPBACK, extra].concat();
+        let command = place.wrapped(wrapper, &all);
+        Self::launch(place, command)
+    }
+
+    /// Starts `command` and waits until it is ready.
+    pub fn launch(place: Place, mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = follow(child.stderr.take().expect("piped"), Arc::clone(&log));
         let deadline = deadline();
@@ -186,6 +209,17 @@ impl Server {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends `signal` to this process alone.
+    pub fn signal(&self, signal: &str) {
+        send_signal(self.pid(), signal);
+    }
+
+    /// Waits for the end that a signal has asked for.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        wait(&mut self.child).unwrap_or_else(|| panic!("it did not end: {:#?}", self.log()))
     }
 
     /// Bearer token of the administrator.

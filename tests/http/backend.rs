@@ -104,14 +104,14 @@ async fn a_back_end_mints_credentials_for_its_users() {
     let (expires, subject) = turn::parse_username(username).expect("form");
     assert_eq!((subject, minted["subject"].as_str()), ("a.shop.ada", Some("a.shop.ada")));
     assert_eq!((minted["ttl"].as_u64(), minted["expiresAt"].as_u64()), (Some(600), Some(expires)));
-    assert_eq!(minted["password"], turn::password(&server.app.web.turn_secrets[0], username));
+    assert_eq!(minted["password"], turn::password(&server.app.web.live.get().turn_secrets[0], username));
     assert_eq!(minted["uris"], minted["iceServers"][1]["urls"]);
     // The REST draft's form, by the same key and by a token.
     let rest = server.plain(&get("/api/turn?service=turn&username=bob", SHOP)).await.json();
     assert!(rest["username"].as_str().expect("text").ends_with(":a.shop.bob"), "{rest}");
     assert_eq!(
         rest["password"],
-        turn::password(&server.app.web.turn_secrets[0], rest["username"].as_str().expect("text"))
+        turn::password(&server.app.web.live.get().turn_secrets[0], rest["username"].as_str().expect("text"))
     );
     assert_eq!(rest["uris"], minted["uris"]);
     let token = server.token("abc", clock::now().unix + 60);
@@ -143,7 +143,7 @@ async fn the_configuration_comes_as_link_headers_but_not_to_preflights() {
             quoted.strip_suffix('"').expect("quoted").to_owned()
         };
         let (username, credential) = (inside(username, "username"), inside(credential, "credential"));
-        assert_eq!(credential, turn::password(&server.app.web.turn_secrets[0], &username));
+        assert_eq!(credential, turn::password(&server.app.web.live.get().turn_secrets[0], &username));
     }
     // A browser asks first, without a bearer, and then with it.
     let origin = "Origin: https://pages.example";
@@ -252,6 +252,6 @@ async fn no_secret_is_logged_or_shown() {
     let server = server().await;
     let reply = server.post("/api/tokens", &SHOP[..20], r#"{"room":"blue"}"#).await;
     assert!(!reply.body.contains(&SHOP[..20]), "{}", reply.body);
-    let text = relais::config::show::to_toml(&server.app.web.config);
+    let text = relais::config::show::to_toml(&server.app.web.config());
     assert!(text.contains("shop") && !text.contains(SHOP), "{text}");
 }

@@ -45,7 +45,7 @@ async fn the_ice_configuration_has_two_entries_and_a_credential_that_verifies() 
     assert!(subject.starts_with("t.abc123."), "{subject}");
     assert_eq!((ice["expiresAt"].as_u64(), ice["ttl"].as_u64()), (Some(expires), Some(24 * 3600)));
     assert!((now + 24 * 3600..now + 24 * 3600 + 60).contains(&expires));
-    let secret = &server.app.web.turn_secrets[0];
+    let secret = &server.app.web.live.get().turn_secrets[0];
     assert_eq!(servers[1]["credential"], turn::password(secret, username));
 }
 

@@ -146,7 +146,7 @@ async fn a_revoked_subject_ends_and_stays_out_over_a_restart() {
     // The next run knows it from its first packet on.
     drop(clients);
     let Server { app, dir } = server;
-    let config = relais::config::Config { resume: std::time::Duration::ZERO, ..(*app.web.config).clone() };
+    let config = relais::config::Config { resume: std::time::Duration::ZERO, ..(*app.web.config()).clone() };
     app.stop().await;
     let server = Server { app: App::start(config).await.expect("started again"), dir };
     let mut again = client(&server, Transport::Udp, (&ada.0, &ada.1)).await;

@@ -70,7 +70,7 @@ impl Server {
     /// A token that opens every room for a minute.
     pub(crate) fn token(&self, jti: &str, exp: u64) -> String {
         let claims = Claims { jti: jti.into(), room: "*".into(), role: Role::Member, name: None, iat: exp - 60, exp };
-        self.app.web.tokens.mint(&claims)
+        self.app.web.live.get().tokens.mint(&claims)
     }
 
     /// Sends `lines` (request line and headers) over plain TCP.

@@ -202,6 +202,7 @@ fn line(event: &Event) -> String {
         Event::Invite { invite, until } => format!("invite {:?} until {until:?}", invite.role),
         Event::Probe => "probe".into(),
         Event::Complaint(fault) => format!("complaint {fault:?}"),
+        Event::Draining { seconds } => format!("draining {seconds}"),
         Event::Closing => "closing".into(),
         Event::Closed(fault) => format!("closed {fault:?}"),
     }

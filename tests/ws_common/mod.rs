@@ -101,6 +101,11 @@ impl Page {
         }
     }
 
+    /// Waits for the end of the connection, however it comes.
+    pub async fn closed(&mut self) {
+        while let Heard::Message(_) = self.hear().await {}
+    }
+
     /// Joins over the native protocol, with whatever else the join is to say; gives the `joined`.
     pub async fn join(server: &Server, room: &str, more: Value) -> (Self, Value) {
         let mut page = Self::open(server.tcp[0], "/api/ws").await;

@@ -66,7 +66,6 @@ impl Drop for Place {
 
 /// Links that wait for their ConnectionBind, and the addresses of all TCP allocations.
 pub(in crate::net) struct Registry {
-    total: usize,
     books: Mutex<Books>,
 }
 
@@ -75,6 +74,8 @@ struct Books {
     /// `None`: the id is given out, the connection is not there yet.
     waiting: FxHashMap<ConnectionId, Option<(Arc<str>, Joined)>>,
     places: usize,
+    /// Most places.
+    total: usize,
     /// Bound addresses by advertised and bound ones, and the other way round.
     bound: FxHashMap<SocketAddr, SocketAddr>,
     advertised: FxHashMap<SocketAddr, SocketAddr>,
@@ -83,13 +84,18 @@ struct Books {
 impl Registry {
     /// `total`: connections of all allocations together.
     pub(in crate::net) fn new(total: usize) -> Self {
-        Self { total, books: Mutex::default() }
+        Self { books: Mutex::new(Books { total, ..Books::default() }) }
+    }
+
+    /// Takes another limit into use; who is in stays in.
+    pub(in crate::net) fn set_total(&self, total: usize) {
+        self.lock().total = total;
     }
 
     /// Room for one more connection, if there is any.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Place> {
         let mut books = self.lock();
-        if books.places >= self.total {
+        if books.places >= books.total {
             return None;
         }
         books.places += 1;

@@ -212,7 +212,8 @@ impl Live {
             Event::Closing => return Err(Fault::Shutdown),
             Event::Closed(fault) => return Err(fault),
             Event::Probe => self.outputs.push_back(Output::Ping),
-            Event::PeerLost(_)
+            Event::Draining { .. }
+            | Event::PeerLost(_)
             | Event::PeerBack(_)
             | Event::Ice
             | Event::Lock { .. }

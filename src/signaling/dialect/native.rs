@@ -192,6 +192,7 @@ impl Native {
             Event::Invite { invite, until } => self.hand_out(seq, &invite, until, services),
             Event::Complaint(fault) => self.say(seq, &ServerMessage::error(fault, false)),
             Event::Probe => self.outputs.push_back(Output::Ping),
+            Event::Draining { seconds } => self.say(seq, &ServerMessage::Draining { seconds }),
             Event::Closing => {
                 self.say(seq, &ServerMessage::Closing { reason: "shutdown" });
                 self.close(Fault::Shutdown.close_code());

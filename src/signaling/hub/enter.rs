@@ -50,6 +50,9 @@ impl Hub {
 
     /// Lets a peer in, or says why not. `has_place`: it takes the place of a peer that just left for it.
     pub(super) fn try_enter(&mut self, link: LinkId, join: Join, has_place: bool) {
+        if self.is_draining && !has_place {
+            return self.shut_out(link, Fault::Shutdown);
+        }
         let admitted = match self.admit(&join, has_place) {
             Err(Refusal::No(Fault::RoomFull)) if self.make_room(&join.room) => self.admit(&join, has_place),
             other => other,

@@ -23,6 +23,8 @@ pub(super) enum Input {
     Kick { peer: PeerId, reply: oneshot::Sender<bool> },
     CloseRoom { room: RoomKey, reply: oneshot::Sender<bool> },
     Revoked { token: String },
+    Limits(Box<HubLimits>),
+    Drain { seconds: u64 },
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -104,6 +106,8 @@ impl Task {
                 let _ = reply.send(self.hub.handle_close(now, &room));
             }
             Input::Revoked { token } => self.hub.handle_revoked(now, &token),
+            Input::Limits(limits) => self.hub.set_limits(*limits),
+            Input::Drain { seconds } => self.hub.handle_drain(seconds),
             Input::Shutdown(done) => {
                 self.hub.handle_shutdown();
                 self.drain();

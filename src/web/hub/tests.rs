@@ -50,7 +50,7 @@ async fn a_room_writes_no_fields_of_its_own_into_the_log() {
     let log = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
     let guard = tracing::subscriber::set_default(log);
     let hub = start(1000);
-    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place"), Speech::Native).await.expect("open");
     let room = RoomKey::Call("x peer=somebody".into());
     port.send(0, Command::Join(Box::new(Join { room, ..wish("a", 0) }))).await;
     assert!(port.receive().await.is_some());

@@ -90,9 +90,9 @@ pub(super) async fn turn(State(shared): State<Arc<Shared>>, request: Request<Bod
 fn relaying(web: &Web, request: &Request<Body>) -> Result<Relaying, Refused> {
     let connection = connection(request)?;
     let bearer = bearer(request.headers());
-    let subject = match bearer.and_then(|bearer| web.gate.identify(bearer)) {
+    let subject = match bearer.and_then(|bearer| web.live.get().gate.identify(bearer)) {
         Some(caller) => {
-            if !web.gate.admits(&caller, clock::now().mono) {
+            if !web.live.get().gate.admits(&caller, clock::now().mono) {
                 return Err(too_many("this key asks too often: wait a second"));
             }
             let name = query(request, "username").unwrap_or_else(|| hex(&random_bytes::<8>()));
@@ -107,7 +107,7 @@ fn relaying(web: &Web, request: &Request<Body>) -> Result<Relaying, Refused> {
     let all = query(request, "all").as_deref() == Some("1");
     let user_agent = text(request.headers(), header::USER_AGENT);
     let asker = Asker { connection: &connection, host: host(request), user_agent, all };
-    web.relaying(&asker, &subject, web.config.credential_ttl.as_secs()).map_err(unknown_host)
+    web.relaying(&asker, &subject, web.config().credential_ttl.as_secs()).map_err(unknown_host)
 }
 
 /// Answers pages of allowed origins, refusals included, so that they can read them.

@@ -32,13 +32,17 @@ pub(super) fn identify(web: &Web, connection: &Connection, request: &Request<Bod
     let Some(secret) = bearer(request.headers()) else {
         return Err(unauthorized("key-missing", "send an API key as Authorization: Bearer"));
     };
-    let Some(caller) = web.gate.identify(secret) else {
-        if !web.gate.forgives(connection.client.ip(), now) {
+    let Some(caller) = web.live.get().gate.identify(secret) else {
+        if !web.live.get().gate.forgives(connection.client.ip(), now) {
             return Err(too_many("too many wrong keys from there: wait a second"));
         }
         return Err(unauthorized("key-invalid", "this is neither an API key nor the admin token of this server"));
     };
-    if web.gate.admits(&caller, now) { Ok(caller) } else { Err(too_many("this key asks too often: wait a second")) }
+    if web.live.get().gate.admits(&caller, now) {
+        Ok(caller)
+    } else {
+        Err(too_many("this key asks too often: wait a second"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -80,7 +84,7 @@ pub(super) async fn tokens(State(shared): State<Arc<Shared>>, request: Request<B
         let TokenWish { room, role, name, ttl } = &wish;
         let ttl = Some(ttl.unwrap_or(DEFAULT_TTL));
         let invite = Invite { room, role: *role, name: name.as_deref(), ttl, not_after: None };
-        let minted = shared.web.tokens.invite(key, &invite, clock::now().unix);
+        let minted = shared.web.live.get().tokens.invite(key, &invite, clock::now().unix);
         let minted = minted.map_err(|error| refuse(StatusCode::BAD_REQUEST, "bad-request", &error.to_string()))?;
         let claims = minted.claims;
         tracing::info!(key = caller.key(), room = claims.room, role = role.as_str(), "token minted");
@@ -134,7 +138,7 @@ pub(super) async fn credentials(State(shared): State<Arc<Shared>>, request: Requ
         let caller = identify(web, &connection, &request)?;
         let (host, user_agent) = (host(&request).map(str::to_owned), agent(&request));
         let wish: CredentialWish = read(request).await?;
-        let ttl = wish.ttl.unwrap_or_else(|| web.config.credential_ttl.as_secs().min(MAX_TTL));
+        let ttl = wish.ttl.unwrap_or_else(|| web.config().credential_ttl.as_secs().min(MAX_TTL));
         if !(MIN_TTL..=MAX_TTL).contains(&ttl) {
             let message = format!("a lifetime is {MIN_TTL} to {MAX_TTL} seconds");
             return Err(refuse(StatusCode::BAD_REQUEST, "bad-request", &message));
@@ -207,7 +211,7 @@ pub(super) async fn revoke(State(shared): State<Arc<Shared>>, request: Request<B
         let now = clock::now().unix;
         let (revoked, until) = match read(request).await? {
             RevokeWish::Subject(subject) => {
-                revoke_subject(web, &caller, &subject, now + MAX_TTL.max(web.config.credential_ttl.as_secs()))?
+                revoke_subject(web, &caller, &subject, now + MAX_TTL.max(web.live.get().longest_ttl.as_secs()))?
             }
             RevokeWish::Token(token) => {
                 let (account, until) = account_of(web, &caller, &token, now)?;
@@ -247,7 +251,7 @@ fn revoke_subject(web: &Web, caller: &Caller, subject: &str, until: u64) -> Resu
 
 /// The account and the end of a token that `caller` may revoke.
 fn account_of(web: &Web, caller: &Caller, token: &str, now: u64) -> Result<(String, u64), Refused> {
-    let verified = match web.tokens.verify_with_key(token, now) {
+    let verified = match web.live.get().tokens.verify_with_key(token, now) {
         Ok(verified) => verified,
         Err(error @ (TokenError::Invalid | TokenError::Expired | TokenError::Revoked)) => {
             return Err(refuse(StatusCode::BAD_REQUEST, "bad-request", &error.to_string()));

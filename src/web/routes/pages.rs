@@ -71,7 +71,7 @@ pub(super) async fn socketio_client(
     if !SOCKETIO_FILES.contains(&file.as_str()) {
         return not_found();
     }
-    let Some(dir) = pages.web.config.socketio_client_dir.clone() else {
+    let Some(dir) = pages.web.config().socketio_client_dir.clone() else {
         let message = "the Socket.IO client is not part of this server: start it with --socketio-client-dir DIR, the \
             dist directory of the npm package socket.io-client, or load it in the page from elsewhere";
         return refusal(StatusCode::NOT_FOUND, "no-socketio-client", message);

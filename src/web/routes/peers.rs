@@ -119,13 +119,13 @@ async fn answer(web: &Web, id: &str, scope: Scope) -> Result<Response<Body>, Ref
 fn scope(web: &Web, request: &Request<Body>) -> Result<Scope, Refused> {
     let client = connection(request)?.client.ip();
     let Some(bearer) = bearer(request.headers()) else { return Err(refuse_access(AccessError::TokenMissing)) };
-    match web.gate.identify(bearer) {
+    match web.live.get().gate.identify(bearer) {
         Some(Caller::Admin) => return Ok(Scope::All),
         Some(Caller::Key(_)) => return Err(not_host()),
         None => {}
     }
     let verified = web.verify(bearer).map_err(|error| {
-        if !web.gate.forgives(client, clock::now().mono) {
+        if !web.live.get().gate.forgives(client, clock::now().mono) {
             return too_many("too many wrong tokens from there: wait a second");
         }
         let error = AccessError::Token(error);
@@ -133,7 +133,7 @@ fn scope(web: &Web, request: &Request<Body>) -> Result<Scope, Refused> {
     })?;
     let may_ask = || {
         let account = account(&verified.claims.jti, verified.key.as_deref());
-        if web.gate.answers(account, clock::now().mono) {
+        if web.live.get().gate.answers(account, clock::now().mono) {
             Ok(())
         } else {
             Err(too_many("ask less often: wait a second"))

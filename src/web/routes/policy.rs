@@ -163,7 +163,7 @@ fn answer(response: Response<Body>) -> Verdict {
 
 /// HSTS binds a browser to HTTPS for the whole host: only with a chain that browsers trust, and no plain listener.
 pub(super) fn wants_hsts(web: &Web) -> bool {
-    let domain = web.config.domain.as_deref().and_then(Host::parse);
+    let domain = web.config().domain.as_deref().and_then(Host::parse);
     web.bound.http.is_empty() && domain.is_some_and(|domain| web.identity.is_public_for(&domain))
 }
 

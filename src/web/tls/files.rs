@@ -48,6 +48,11 @@ impl Watched {
         Ok((Self { chain: chain.to_owned(), key: key.to_owned(), seen }, read))
     }
 
+    /// The pair as it is now.
+    pub fn read(&self) -> Result<CertifiedKey> {
+        read_certified_key(&self.chain, &self.key)
+    }
+
     /// The pair, if the files changed since the last look. A broken pair is an error; what is in use stays.
     pub fn changed(&self) -> Result<Option<CertifiedKey>> {
         let now = contents(&self.chain, &self.key);

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::CertifiedKey;
 
 pub use identity::{Identity, provider};
 
@@ -90,6 +91,13 @@ impl Tls {
             self.identity.replace(Arc::new(key), may_be_public);
         }
         Ok(is_new)
+    }
+
+    /// The operator's pair as its files hold it now, if that is another than the one in use. Nothing is taken into use.
+    pub fn read_again(&self) -> Result<Option<CertifiedKey>> {
+        let Source::Files(watched) = &self.source else { return Ok(None) };
+        let read = watched.read()?;
+        Ok((read.cert != self.identity.chain()).then_some(read))
     }
 
     /// The local CA in PEM form; `None` while its leaf is not the certificate in use.

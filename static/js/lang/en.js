@@ -109,6 +109,7 @@ export default {
   "notice.reload": "{name} is reloading the page",
   "notice.kicked": "{name} was removed",
   "notice.revoked": "The invitation of {name} was taken back",
+  "notice.draining": "The server restarts soon; your call goes on",
   "notice.locked": "The room is locked: nobody new gets in",
   "notice.unlocked": "The room is open again",
   "notice.not-host": "Only a host of this room may do that.",

@@ -109,6 +109,7 @@ export default {
   "notice.reload": "{name} recharge la page",
   "notice.kicked": "{name} a été exclu de l’appel",
   "notice.revoked": "L’invitation de {name} a été retirée",
+  "notice.draining": "Le serveur redémarre bientôt ; votre appel continue",
   "notice.locked": "Le salon est verrouillé : plus personne n’entre",
   "notice.unlocked": "Le salon est de nouveau ouvert",
   "notice.not-host": "Seul un hôte de ce salon peut faire cela.",

@@ -131,6 +131,9 @@ pub(super) enum ServerMessage<'a> {
         token: &'a str,
         expires_at: u64,
     },
+    Draining {
+        seconds: u64,
+    },
     Closing {
         reason: &'a str,
     },
