@@ -23,9 +23,11 @@ ip link set lo up
 ip netns add far
 ip link add eth0 type veth peer name eth0 netns far
 ip address add 5.0.0.1/24 dev eth0
+ip -6 address add 2a0f:1::1/64 dev eth0 nodad
 ip link set eth0 up
 ip route add default via 5.0.0.2
 ip -n far address add 5.0.0.2/24 dev eth0
+ip -n far -6 address add 2a0f:1::2/64 dev eth0 nodad
 ip -n far link set eth0 up
 ip -n far link set lo up
 exec \"$0\" \"$@\"";
@@ -136,6 +138,23 @@ fn nothing_is_wrong_with_a_good_server() {
     assert_eq!(finding(&report, "turn")["received"], 50, "{report:#}");
     let (code, report) = check(&stranger, &[&format!("https://{SERVER}:3478/#t=x.y.z"), "--ca", authority]);
     assert_eq!((code, causes(&report)), (2, vec!["token-refused"]), "{report:#}");
+}
+
+#[test]
+fn ipv6_is_tested_in_the_same_way() {
+    if !is_inside("ipv6_is_tested_in_the_same_way") {
+        return;
+    }
+    let address = "[2a0f:1::1]:3478";
+    let server = Server::start_in(Place::new(), &["--udp", address, "--tcp", address, "--allow-peer", "fd00::/8"]);
+    let state = server.place.state_dir();
+    let state = state.to_str().expect("UTF-8");
+    let (code, report) = check(&server.place, &["2a0f:1::1", "--state-dir", state]);
+    assert_eq!((code, causes(&report)), (1, vec!["private-peers"]), "{report:#}");
+    let text = |test| finding(&report, test)["text"].as_str().expect("text");
+    assert!(text("address").contains("packets from outside reach [2a0f:1::1]:"), "{report:#}");
+    assert!(text("peers").contains("fd00::1") && !text("peers").contains("127.0.0.1"), "{report:#}");
+    assert!(report["verdict"].as_str().expect("text").contains("TLS over IPv6"), "{report:#}");
 }
 
 #[test]

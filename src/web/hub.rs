@@ -92,8 +92,8 @@ impl HubHandle {
         let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
         let queued = Arc::<AtomicUsize>::default();
         let figures = Arc::<Figures>::default();
-        let limits_of_hub = hub_limits(limits, resume);
-        let task = Task::new(limits_of_hub, Arc::clone(&queued), Arc::clone(&figures), Box::new(bar), Box::new(watch));
+        let hub_limits = hub_limits(limits, resume);
+        let task = Task::new(hub_limits, Arc::clone(&queued), Arc::clone(&figures), Box::new(bar), Box::new(watch));
         tokio::spawn(task.run(receiver));
         Self {
             shared: Arc::new(Shared {

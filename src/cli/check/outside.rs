@@ -46,7 +46,7 @@ pub async fn check(
         Err(error) => return note(error.to_string()),
     };
     let Some(mapped) = nat::mapped(&peer, udp).await else { return note("no UDP answer from the server".into()) };
-    let mut session = match Session::allocate(opener, transport, server, login, false).await {
+    let mut session = match Session::allocate(opener, transport, server, login, mapped.is_ipv6()).await {
         Ok(session) => session,
         Err(fault) => return note(fault.text),
     };
