@@ -44,7 +44,7 @@ pub(super) fn serve(app: &App, started: Mono) {
             match listener.accept().await {
                 // One at a time: it is for an operator's eyes.
                 Ok((mut stream, _)) => {
-                    let text = report(&web, &tls, started).to_string();
+                    let text = report(&web, &tls, started).await.to_string();
                     let answer = async { stream.write_all(text.as_bytes()).await };
                     let _ = tokio::time::timeout(PATIENCE, answer).await;
                 }
@@ -66,7 +66,8 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     UnixListener::bind(path)
 }
 
-fn report(web: &Web, tls: &Tls, started: Mono) -> Value {
+async fn report(web: &Web, tls: &Tls, started: Mono) -> Value {
+    let metrics = metrics::page(web).await;
     let (now, bound, config) = (clock::now(), &web.bound, web.config());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -78,7 +79,7 @@ fn report(web: &Web, tls: &Tls, started: Mono) -> Value {
         "sockets": { "udp": bound.udp, "tcp": bound.tcp, "http": bound.http, "metrics": bound.metrics },
         "certificate": certificate(web, tls, now.unix),
         "connections": web.hub.connections(),
-        "metrics": metrics::page(web),
+        "metrics": metrics,
     })
 }
 
