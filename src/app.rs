@@ -5,11 +5,13 @@ mod bind;
 mod clock_watch;
 mod drain;
 mod follow;
+mod passed;
 mod reload;
 mod revoked;
+pub mod status;
 mod watchdog;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -27,6 +29,7 @@ use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::{access_mode, spent_pass};
+use crate::web::figures::Figures;
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
 use crate::web::hub::HubHandle;
@@ -35,7 +38,9 @@ use crate::web::routes::Site;
 use crate::web::tls::{Tls, acme};
 use crate::web::{self, Bound, Web};
 use crate::webhooks::Webhooks;
+pub(crate) use announce::is_global;
 use follow::Watch;
+pub use passed::Passed;
 
 /// How often addresses and the leaf's age are looked at.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
@@ -48,11 +53,13 @@ pub type Source = Box<dyn Fn() -> Result<Loaded, ConfigError>>;
 /// Runs `serve` until SIGINT or SIGTERM; SIGHUP reads the configuration again, by `load`.
 pub fn run(config: Config, load: &Source) -> Result<()> {
     let started = clock::now().mono;
+    let passed = Passed::from_environment();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let mut app = App::start(config).await?;
+        let mut app = App::start_with(config, passed).await?;
+        status::serve(&app, started);
         announce::ready(&app, started);
         systemd::ready();
         tokio::spawn(clock_watch::run());
@@ -94,11 +101,16 @@ pub struct App {
 impl App {
     /// Opens the state, binds every socket and serves. When this returns, all of it answers.
     pub async fn start(config: Config) -> Result<Self> {
+        Self::start_with(config, Passed::default()).await
+    }
+
+    /// The same, with sockets that are bound already.
+    pub async fn start_with(config: Config, mut passed: Passed) -> Result<Self> {
         let now = clock::now();
         let state = State::create(&config.state_dir)?;
         let interfaces = net::interface_addresses();
         let tls = Arc::new(Tls::open(&config, &interfaces, now.unix)?);
-        let listeners = bind::listeners(&config)?;
+        let listeners = bind::listeners(&config, &mut passed)?;
         let metrics = bind::metrics(&config)?;
         let mut bound = bind::addresses(&listeners);
         bound.metrics = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -106,7 +118,7 @@ impl App {
         let revoked = Arc::<Revocations>::default();
         revoked::restore(&config.state_dir, &revoked)?;
         let keeper = revoked::Keeper::new(&config.state_dir, Arc::clone(&revoked));
-        let net = start_net(&config, &state, &turn_secrets, &bound, revoked)?;
+        let net = start_net(&config, &state, &turn_secrets, &bound, revoked, passed.take_udp())?;
         bound.udp = net.udp_addresses();
         let access = access_mode(&config, &bound);
         let webhooks = Webhooks::start(config.webhook.as_ref())?;
@@ -126,6 +138,9 @@ impl App {
             hub,
             bound,
             identity: Arc::clone(&tls.identity),
+            acme: tls.acme.clone(),
+            webhooks: webhooks.clone(),
+            figures: Figures::default(),
         });
         let (stop, alive) = serve(&web, &tls, listeners, metrics)?;
         let (keep, last) = watch::channel(false);
@@ -220,6 +235,7 @@ fn start_net(
     turn_secrets: &[Vec<u8>],
     bound: &Bound,
     revoked: Arc<Revocations>,
+    passed: Vec<UdpSocket>,
 ) -> Result<Net> {
     let setup = Setup {
         config,
@@ -228,7 +244,7 @@ fn start_net(
         tcp_addresses: [bound.tcp.as_slice(), &bound.http, bound.metrics.as_slice()].concat(),
         revoked,
     };
-    Net::start(setup).map_err(|error| {
+    Net::start_with(setup, passed).map_err(|error| {
         let remedy = if error.in_use { "stop that, or choose another port with --udp" } else { "see --udp" };
         anyhow::anyhow!("UDP {}: {}; {remedy}", error.address, error.reason)
     })

@@ -6,6 +6,7 @@ pub mod layers;
 pub mod load;
 pub(crate) mod parse;
 pub mod reload;
+pub mod sample;
 pub mod show;
 mod validate;
 

@@ -1,6 +1,8 @@
 //! The metrics page: the text format of Prometheus, version 0.0.4. Each part of the server writes its figures with
 //! [`Page`]; no label ever carries what a client chose (names, rooms, addresses).
 
+pub mod process;
+
 use std::fmt::{Display, Write};
 
 use crate::net::Snapshot;

@@ -1,4 +1,4 @@
-//! Readiness and stop notices for `Type=notify` units; silent elsewhere.
+//! Readiness, stop and watchdog notices for `Type=notify` units; silent elsewhere.
 
 use std::time::Duration;
 

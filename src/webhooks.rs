@@ -104,6 +104,11 @@ impl Webhooks {
         self.shared.as_ref().map_or_else(Tally::default, |shared| shared.lock().tally)
     }
 
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.shared.as_ref().map_or(0, |shared| shared.lock().messages.len())
+    }
+
     /// Waits until everything queued was delivered or given up, `patience` at most.
     pub async fn finish(&self, patience: Duration) {
         let Some(shared) = &self.shared else { return };

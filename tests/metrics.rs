@@ -1,11 +1,16 @@
 //! `/metrics` of the built binary: who may read it, and that its figures are those of what was done.
 
 mod common;
+mod ws_common;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use common::{Output, Place, Server};
+use serde_json::Value;
 
 /// Status and body of a GET.
 fn get(address: SocketAddr, path: &str, token: Option<&str>) -> (u16, String) {
@@ -90,4 +95,121 @@ fn a_metrics_port_that_serves_something_else_is_refused() {
     let place = Place::new();
     let output: Output = place.run(&["serve", "--tcp", "127.0.0.1:8443", "--metrics", "127.0.0.1:8443"]);
     output.failure(output.code.expect("an exit code"), &["metrics", "127.0.0.1:8443", "twice"]);
+}
+
+/// Runs promtool, as `tests/tools/prometheus` unpacks it, with `input`; it must be content.
+fn promtool(arguments: &[&str], input: &str) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = [target.join("tools/prometheus/bin")].into_iter().chain(std::env::split_paths(&path));
+    let mut programs = places.map(|place| place.join("promtool"));
+    let program = programs.find(|program| program.is_file());
+    let program = program.expect("tests/tools/prometheus unpacks promtool, tests/run does so first");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool");
+    child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("promtool ends");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}\n{input}");
+}
+
+/// The `relais_…` names in `text`.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    words.filter(|word| word.starts_with("relais_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn prometheus_takes_the_page_and_the_rules_and_both_speak_of_the_same() {
+    let server = Server::start(&["--metrics", "127.0.0.1:0"]);
+    let own: SocketAddr = serde_json::from_value(server.ready["metrics"].clone()).expect("an address");
+    let page = get(own, "/metrics", None).1;
+    promtool(&["check", "metrics"], &page);
+    promtool(&["check", "rules", "systemd/monitoring/alerts.yml"], "");
+    promtool(&["test", "rules", "systemd/monitoring/alerts.test.yml"], "");
+    let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let served: BTreeSet<String> = kinds.map(str::to_owned).collect();
+    assert_eq!(served.len(), page.matches("# TYPE ").count(), "each metric is told once: {page}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/monitoring");
+    for file in ["dashboard.json", "alerts.yml", "alerts.test.yml"] {
+        let text = std::fs::read_to_string(folder.join(file)).expect(file);
+        let unknown: Vec<_> = names(&text).into_iter().filter(|name| !served.contains(name)).collect();
+        assert!(unknown.is_empty(), "{file} names what is not served: {unknown:?}");
+    }
+    let text = std::fs::read_to_string(folder.join("dashboard.json")).expect("the dashboard");
+    serde_json::from_str::<Value>(&text).expect("JSON");
+    assert!(names(&text).len() > 35, "the dashboard shows most of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_counted_by_dialect() {
+    let server = Server::start(&["--metrics", "127.0.0.1:0"]);
+    let own: SocketAddr = serde_json::from_value(server.ready["metrics"].clone()).expect("an address");
+    let mut page = ws_common::Page::open(server.tcp[0], "/api/ws").await;
+    page.say(&serde_json::json!({ "type": "join", "v": 1, "room": "blue" })).await;
+    page.hear().await;
+    let deadline = common::deadline();
+    let text = loop {
+        let text = tokio::task::spawn_blocking(move || get(own, "/metrics", None).1).await.expect("scraped");
+        if value(&text, "relais_peers{state=\"connected\"}") == 1.0 {
+            break text;
+        }
+        assert!(common::now() < deadline, "{text}");
+    };
+    assert_eq!(value(&text, "relais_rooms{kind=\"call\"}"), 1.0);
+    assert_eq!(value(&text, "relais_signaling_connections"), 1.0);
+    let messages = |dialect: &str, direction: &str| {
+        value(&text, &format!("relais_signaling_messages_total{{dialect=\"{dialect}\",direction=\"{direction}\"}}"))
+    };
+    assert!(messages("native", "in") >= 1.0 && messages("native", "out") >= 1.0, "{text}");
+    assert_eq!((messages("live", "in"), messages("socketio", "in")), (0.0, 0.0), "{text}");
+    assert_eq!(value(&text, "relais_http_requests_total{class=\"websocket\",status=\"1xx\"}"), 1.0);
+}
+
+#[test]
+fn what_goes_on_is_counted_by_kind() {
+    let server = Server::start(&["--metrics", "127.0.0.1:0", "--shards", "2"]);
+    let own: SocketAddr = serde_json::from_value(server.ready["metrics"].clone()).expect("an address");
+    // A client that does not know the authority ends the handshake with an alert.
+    let elsewhere = Place::new();
+    elsewhere.run(&["check", &server.tcp[0].to_string(), "--transport", "tls"]);
+    let state = server.place.state_dir();
+    let address = server.udp[0].to_string();
+    let checked =
+        server.place.run(&["check", &address, "--state-dir", state.to_str().expect("UTF-8"), "--transport", "udp"]);
+    checked.success();
+    assert_eq!(get(server.tcp[0], "/healthz", None).0, 200);
+    assert_eq!(get(server.tcp[0], "/api/tokens", None).0, 405);
+    let page = get(own, "/metrics", None).1;
+    let at_least = |sample: &str, least: f64| {
+        let found = value(&page, sample);
+        assert!(found >= least, "{sample} is {found}: {page}");
+    };
+    at_least("relais_tls_handshakes_total{outcome=\"refused\"}", 1.0);
+    at_least("relais_tls_handshakes_total{outcome=\"done\"}", 1.0);
+    at_least("relais_tcp_connections_total{outcome=\"accepted\"}", 4.0);
+    at_least("relais_http_requests_total{class=\"health\",status=\"2xx\"}", 1.0);
+    at_least("relais_http_requests_total{class=\"api\",status=\"4xx\"}", 1.0);
+    at_least("relais_to_peer_packets_total", 100.0);
+    at_least("relais_shard_received_total{shard=\"0\"}", 0.0);
+    let shards = |name: &str| [0, 1].map(|shard| value(&page, &format!("relais_{name}{{shard=\"{shard}\"}}")));
+    assert!(shards("shard_received_total").iter().sum::<f64>() >= 100.0, "{page}");
+    assert!(shards("shard_cpu_seconds_total").iter().sum::<f64>() > 0.0, "{page}");
+    at_least("relais_process_resident_memory_bytes", 1_000_000.0);
+    at_least("relais_process_open_fds", 10.0);
+    let from = value(&page, "relais_certificate_not_before_timestamp_seconds");
+    let until = value(&page, "relais_certificate_not_after_timestamp_seconds");
+    let now = relais::clock::now().unix as f64;
+    assert!(from < now && now + 80.0 * 86400.0 < until, "{from} {until}");
+    assert!(!page.contains("\nrelais_acme_failures "), "no ACME here: {page}");
+    for sample in ["relais_rooms{kind=\"call\"}", "relais_peers{state=\"connected\"}", "relais_webhook_queue"] {
+        assert_eq!(value(&page, sample), 0.0, "{sample}");
+    }
 }

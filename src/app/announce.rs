@@ -207,7 +207,7 @@ fn firewall_ports(app: &App) -> String {
 }
 
 /// An address of the public internet.
-fn is_global(ip: IpAddr) -> bool {
+pub(crate) fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

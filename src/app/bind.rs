@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::Passed;
 use crate::config::{Config, Listen};
 use crate::net::holder::holder;
 use crate::web::Bound;
@@ -15,22 +16,34 @@ use crate::web::front::Listener;
 /// Connections that wait for us to take them; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Binds `--tcp` and `--http`.
-pub(super) fn listeners(config: &Config) -> Result<Vec<Listener>> {
+/// Binds `--tcp` and `--http`, or takes the sockets of these addresses that were passed.
+pub(super) fn listeners(config: &Config, passed: &mut Passed) -> Result<Vec<Listener>> {
     let mut listeners = Vec::new();
     for (listen, flag, serves_plain) in [(&config.tcp, "--tcp", false), (&config.http, "--http", true)] {
         for address in &listen.addresses {
-            if let Some(socket) = bind(*address, listen, flag)? {
+            let socket = match passed.take_tcp(*address) {
+                Some(socket) => Some(adopt(socket, *address)?),
+                None => bind(*address, listen, flag)?,
+            };
+            if let Some(socket) = socket {
                 let address = socket.local_addr()?;
                 listeners.push(Listener { socket, address, serves_plain });
             }
         }
     }
+    passed.close_rest();
     let is_wanted = !config.tcp.addresses.is_empty() || !config.http.addresses.is_empty();
     if listeners.is_empty() && is_wanted {
         bail!("no TCP port could be bound; give one with --tcp or --http");
     }
     Ok(listeners)
+}
+
+fn adopt(socket: std::net::TcpListener, address: SocketAddr) -> Result<TcpListener> {
+    let taken = socket.set_nonblocking(true).and_then(|()| TcpListener::from_std(socket));
+    let taken = taken.with_context(|| format!("the socket passed for TCP {address} cannot be used"))?;
+    tracing::info!(%address, "a passed TCP socket is in use");
+    Ok(taken)
 }
 
 /// Binds `--metrics`.
@@ -107,19 +120,22 @@ mod tests {
         let held = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let address = held.local_addr().expect("address").to_string();
         let config = Config { tcp: listen(&address, true), ..Config::default() };
-        let text = listeners(&config).err().expect("refused").to_string();
+        let text = listeners(&config, &mut Passed::default()).err().expect("refused").to_string();
         let own = format!("pid {}", std::process::id());
         assert!(text.contains(&address) && text.contains(&own) && text.contains("--tcp"), "{text}");
         let config = Config { tcp: listen(&address, false), ..Config::default() };
-        assert!(listeners(&config).is_err(), "a default that is in use stops the start as well");
+        assert!(
+            listeners(&config, &mut Passed::default()).is_err(),
+            "a default that is in use stops the start as well"
+        );
     }
 
     #[tokio::test]
     async fn an_address_that_is_not_here_stops_only_when_asked_for() {
         let config = |explicit| Config { tcp: listen("192.0.2.77:0", explicit), ..Config::default() };
-        let text = listeners(&config(true)).err().expect("refused").to_string();
+        let text = listeners(&config(true), &mut Passed::default()).err().expect("refused").to_string();
         assert!(text.contains("192.0.2.77") && text.contains("no interface"), "{text}");
-        let text = listeners(&config(false)).err().expect("nothing is left").to_string();
+        let text = listeners(&config(false), &mut Passed::default()).err().expect("nothing is left").to_string();
         assert!(text.contains("no TCP port"), "{text}");
     }
 }

@@ -33,7 +33,7 @@ impl App {
                 tokio::time::sleep(POLL).await;
             }
         };
-        let patience = if is_needed { LAST_WORDS } else { patience };
+        let patience = if is_needed || patience.is_zero() { LAST_WORDS } else { patience };
         if tokio::time::timeout(patience, ended).await.is_err() {
             tracing::warn!(seconds = patience.as_secs(), "requests were still under way");
         }

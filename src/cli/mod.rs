@@ -4,14 +4,16 @@ mod check;
 mod config_check;
 mod credentials;
 mod flags;
+mod install;
 mod invite;
 mod reach;
+mod status;
 mod words;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::app;
 use crate::config::load::{ConfigError, Loaded};
@@ -53,6 +55,12 @@ enum Command {
     Credentials(credentials::Args),
     /// Print a link that lets its bearer into a room
     Invite(invite::Args),
+    /// Show the running service: sockets, certificate, allocations, traffic, refusals
+    Status(status::Args),
+    /// Make this program a systemd service that starts with the machine, and test it (as root)
+    Install(install::Args),
+    /// Undo `install`; configuration and state are kept unless told otherwise
+    Uninstall(install::UninstallArgs),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -66,6 +74,11 @@ enum ConfigCommand {
     Check(Flags<ServeFlags>),
 }
 
+/// The whole command line, for the manual page.
+pub fn command() -> clap::Command {
+    CommandLine::command()
+}
+
 /// Parses the command line and runs the command; `serve` is the default.
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
@@ -75,6 +88,9 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Credentials(args)) => credentials::run(&args),
         Some(Command::Invite(args)) => invite::run(&args),
+        Some(Command::Status(args)) => status::run(&args),
+        Some(Command::Install(args)) => install::run(&args),
+        Some(Command::Uninstall(args)) => install::run_uninstall(&args),
         Some(Command::Config { command: ConfigCommand::Check(flags) }) => config_check::run(&flags),
     };
     done.unwrap_or_else(|error| report(&error))

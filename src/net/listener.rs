@@ -1,10 +1,10 @@
 //! The listening UDP sockets: one per address and shard, sharing ports by `SO_REUSEPORT`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
 use super::{StartError, holder, relay_socket, sys};
 use crate::config::Listen;
@@ -28,13 +28,23 @@ impl Listener {
     }
 }
 
-/// Binds every address once per shard; the result has one list per shard, all in the same order.
+/// Binds every address once per shard; the result has one list per shard, all in the same order. A socket of `passed`
+/// takes the place of its address where there is one shard.
 ///
 /// A default address whose family this host lacks is a warning; whatever else fails stops the start.
-pub(super) fn bind_all(listen: &Listen, shards: usize) -> Result<Vec<Vec<Listener>>, StartError> {
+pub(super) fn bind_all(
+    listen: &Listen,
+    shards: usize,
+    mut passed: Vec<UdpSocket>,
+) -> Result<Vec<Vec<Listener>>, StartError> {
     let mut lists: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     for &address in &listen.addresses {
-        match bind_group(address, shards) {
+        let has_it = |socket: &UdpSocket| socket.local_addr().is_ok_and(|bound| bound == address);
+        let group = match passed.iter().position(has_it).filter(|_| shards == 1) {
+            Some(index) => adopt(passed.swap_remove(index), address).map(|listener| vec![listener]),
+            None => bind_group(address, shards),
+        };
+        match group {
             Ok(group) => {
                 for (list, listener) in lists.iter_mut().zip(group) {
                     list.push(listener);
@@ -46,7 +56,28 @@ pub(super) fn bind_all(listen: &Listen, shards: usize) -> Result<Vec<Vec<Listene
             Err(error) => return Err(start_error(address, &error)),
         }
     }
+    for socket in passed {
+        tracing::warn!(
+            ?socket,
+            shards,
+            "a UDP socket was passed that is not in turn.udp, or not with one shard: closed"
+        );
+    }
     Ok(lists)
+}
+
+/// Makes a listener of a socket that is bound already.
+fn adopt(socket: UdpSocket, address: SocketAddr) -> io::Result<Listener> {
+    let socket = Socket::from(socket);
+    socket.set_nonblocking(true)?;
+    relay_socket::prepare(&socket, address)?;
+    let wildcard = address.ip().is_unspecified();
+    if wildcard {
+        sys::enable_packet_info(socket.as_fd(), address.is_ipv6())?;
+    }
+    let listener = Listener { socket: socket.into(), address, wildcard };
+    log_buffers(&listener);
+    Ok(listener)
 }
 
 /// Binds `address` once per shard. For port 0 the first socket picks, the others join it.

@@ -23,7 +23,7 @@ mod tcp;
 mod udp;
 mod worker;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,6 +111,12 @@ pub struct Setup<'a> {
 impl Net {
     /// Binds every UDP address and starts the shards. A default address whose family is missing is a warning.
     pub fn start(setup: Setup<'_>) -> Result<Self, StartError> {
+        Self::start_with(setup, Vec::new())
+    }
+
+    /// The same, with sockets that are bound already: one that has a configured address is used where there is one
+    /// shard. Several share a port, which the kernel allows to sockets of one user only.
+    pub fn start_with(setup: Setup<'_>, passed: Vec<UdpSocket>) -> Result<Self, StartError> {
         let config = setup.config;
         let shards = match config.shards {
             0 => thread::available_parallelism().map_or(1, usize::from),
@@ -118,7 +124,7 @@ impl Net {
         };
         // All sockets of all shards, before the first is read: the kernel spreads clients over a group, and a group that
         // grows moves them.
-        let mut listeners = listener::bind_all(&config.udp, shards)?;
+        let mut listeners = listener::bind_all(&config.udp, shards, passed)?;
         let udp_addresses: Vec<_> = listeners.first().into_iter().flatten().map(|listener| listener.address).collect();
         let alternate = alternate::bind(config, &mut listeners)?;
         let gso = listeners.iter().flatten().next().is_some_and(|listener| probe(listener.socket.as_fd()));
@@ -194,6 +200,9 @@ impl Net {
 
     /// The same for a peer of a room, which the log names with each allocation that ends.
     pub fn revoke_of_room(&self, subject: &str, until: u64, room: &str) {
+        if !room.is_empty() {
+            self.shared.revoked.set_room(subject, room);
+        }
         // First the table, then the orders: an allocation granted before the entry is there when the order comes.
         self.shared.revoked.revoke_subject(clock::now().unix, subject, until);
         let revocation = Arc::new(Revocation { subject: subject.into(), room: room.into() });
@@ -299,6 +308,16 @@ impl Net {
         totals
     }
 
+    /// The same of each shard, in their order.
+    pub fn shard_totals(&self) -> Vec<Totals> {
+        let of_shard = |counters: &Arc<Counters>| {
+            let mut totals = Totals::default();
+            counters.add_to(&mut totals);
+            totals
+        };
+        self.shared.shard_counters.iter().map(of_shard).collect()
+    }
+
     /// Everything counted since the start.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { allocations: self.allocations(), totals: self.totals(), ..Snapshot::default() };
@@ -311,12 +330,7 @@ impl Net {
 
     /// How many UDP threads have received anything so far: the kernel spreads clients over all of them.
     pub fn receiving_shards(&self) -> usize {
-        let received = |counters: &Arc<Counters>| {
-            let mut totals = Totals::default();
-            counters.add_to(&mut totals);
-            totals.received > 0
-        };
-        self.shared.shard_counters.iter().filter(|counters| received(counters)).count()
+        self.shard_totals().iter().filter(|totals| totals.received > 0).count()
     }
 
     /// Stops the shards, closes every relay socket and waits for the threads.
@@ -335,8 +349,19 @@ impl Shared {
     /// Counts an event of a core, and tells the log about it, and whoever listens for the end of allocations.
     fn tell(&self, event: &relay::Event, counters: &Counters) {
         counters.outcomes.note(event);
+        let _span = self.span_of(event).map(tracing::Span::entered);
         forward::log(event);
         self.ended.tell(event);
+    }
+
+    /// What stands with the end of an allocation that a Refresh found revoked before the order to end it came.
+    fn span_of(&self, event: &relay::Event) -> Option<tracing::Span> {
+        let relay::Event::Deleted { subject, reason: relay::EndReason::Revoked, .. } = event else { return None };
+        if !tracing::Span::current().is_none() {
+            return None;
+        }
+        let room = self.revoked.room_of(subject)?;
+        Some(Revocation { subject: subject.to_string(), room }.span())
     }
 
     /// Gives `order` to every shard, and to the streams that may hold an allocation of `subject`.

@@ -32,6 +32,12 @@ pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    prepare(&socket, address)?;
+    Ok(socket)
+}
+
+/// Gives a socket of this address its buffers and options.
+pub(super) fn prepare(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if sys::force_buffers(socket.as_fd(), BUFFER).is_err() {
         // The system's limit applies; what it grants is logged once at start.
         socket.set_recv_buffer_size(BUFFER)?;
@@ -40,7 +46,7 @@ pub(super) fn open(address: SocketAddr) -> io::Result<Socket> {
     sys::set_dont_fragment(socket.as_fd(), address.is_ipv6(), false)?;
     // Without GRO every datagram comes alone: slower, never wrong.
     let _ = sys::enable_gro(socket.as_fd());
-    Ok(socket)
+    Ok(())
 }
 
 /// A live relayed address.

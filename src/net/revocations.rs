@@ -1,16 +1,20 @@
 //! What was revoked, as shards, streams and the HTTP surface share it, and how it is kept over a restart.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::credentials::revoked::Table;
-use crate::credentials::turn::account_pattern;
+use crate::credentials::turn::{account_pattern, covers};
 use crate::relay::Revoked;
 
 /// The form of the file.
 const VERSION: u32 = 1;
+
+/// Rooms that are remembered for the log: allocations end within a second of their revocation.
+const ROOMS: usize = 1024;
 
 /// Subjects whose credentials, and tokens which open nothing any more.
 pub struct Revocations {
@@ -23,6 +27,8 @@ pub struct Revocations {
 struct Tables {
     subjects: Table,
     tokens: Table,
+    /// The rooms of those who were revoked last, the oldest first.
+    rooms: VecDeque<(String, String)>,
 }
 
 /// The file: names with the unix second until which each is refused.
@@ -57,6 +63,21 @@ impl Revocations {
     pub fn revoke_subject(&self, unix: u64, subject: &str, until: u64) {
         self.lock().subjects.add(unix, subject, until);
         self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Remembers the room of somebody who is about to be revoked.
+    pub(super) fn set_room(&self, subject: &str, room: &str) {
+        let mut tables = self.lock();
+        if tables.rooms.len() == ROOMS {
+            tables.rooms.pop_front();
+        }
+        tables.rooms.push_back((subject.to_owned(), room.to_owned()));
+    }
+
+    /// The room that `subject` was in when it was revoked a moment ago.
+    pub(super) fn room_of(&self, subject: &str) -> Option<String> {
+        let tables = self.lock();
+        tables.rooms.iter().rev().find(|(revoked, _)| covers(revoked, subject)).map(|(_, room)| room.clone())
     }
 
     /// Whether `subject`, or the account that it belongs to, is refused at `unix`.
@@ -148,6 +169,17 @@ mod tests {
         revoked.revoke_token(100, "abc", 200);
         assert!(revoked.is_token_revoked(199, "abc") && !revoked.is_token_revoked(200, "abc"));
         assert_eq!(*revoked.changes().borrow(), 3);
+    }
+
+    #[test]
+    fn the_rooms_of_the_last_are_remembered() {
+        let revoked = Revocations::default();
+        revoked.set_room("p.a", "blue");
+        revoked.set_room("t.x.*", "red");
+        let rooms = |subject: &str| revoked.room_of(subject);
+        assert_eq!((rooms("p.a"), rooms("t.x.1"), rooms("p.b")), (Some("blue".into()), Some("red".into()), None));
+        (0..ROOMS).for_each(|number| revoked.set_room(&format!("p.{number}"), "r"));
+        assert_eq!((rooms("p.a"), rooms("p.0"), revoked.lock().rooms.len()), (None, Some("r".into()), ROOMS));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use impatient::Impatient;
 use silent::Silent;
 
 use super::Connection;
+use super::figures::Handshake;
 use super::host::{client_prefix, is_in_block};
 use super::routes::{Arrival, Site};
 use crate::logging::Seldom;
@@ -109,9 +111,11 @@ impl Front {
         let is_trusted = config.trust_proxy.iter().any(|block| is_in_block(block, ip));
         let counts_for = (!is_trusted && !ip.is_loopback()).then_some(ip);
         let Some(open) = self.open.enter(counts_for) else {
+            self.site.web.figures.count_connection(false);
             tracing::debug!(%client, "too many connections from there");
             return;
         };
+        self.site.web.figures.count_connection(true);
         // The address that was asked, which a wildcard listener does not know.
         let Ok(server) = stream.local_addr() else { return };
         let _ = stream.set_nodelay(true);
@@ -152,8 +156,13 @@ impl Front {
 
     /// The first byte after the handshake decides: browsers name no protocol by ALPN on `turns:`.
     async fn secure(self: Arc<Self>, stream: TcpStream, mut arrival: Arrival, places: Places) {
+        let figures = &self.site.web.figures;
+        let shaking = AtomicBool::new(true);
         let opening = async {
-            let mut stream = self.acceptor.accept(stream).await?;
+            let accepted = self.acceptor.accept(stream).await;
+            shaking.store(false, Ordering::Relaxed);
+            figures.count_handshake(accepted.as_ref().err().map_or(Handshake::Done, Handshake::of));
+            let mut stream = accepted?;
             let mut first = vec![0; 2048];
             let len = stream.read(&mut first).await?;
             first.truncate(len);
@@ -165,7 +174,12 @@ impl Front {
                 tracing::debug!(client = %arrival.connection.client, %error, "TLS handshake failed");
                 return;
             }
-            Err(_) => return,
+            Err(_) => {
+                if shaking.into_inner() {
+                    figures.count_handshake(Handshake::TimedOut);
+                }
+                return;
+            }
         };
         arrival.connection.secure = true;
         match first.first().and_then(|byte| speaks(*byte)) {

@@ -3,6 +3,7 @@
 //! Nothing a client does can hold the task up: what it sends waits in that client's own task, and what it does not
 //! read runs over its own queue and closes its own connection.
 
+mod figures;
 mod queue;
 mod task;
 
@@ -16,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Limits;
 use crate::signaling::{Command, Delivery, Fault, HubLimits, LinkId, Notice, Pass, PeerId, PeerInfo, RoomKey, Stats};
+pub use figures::{Drop, Figures, Speech};
 use queue::Queue;
 use task::{Input, Task};
 
@@ -64,6 +66,7 @@ struct Shared {
     /// KiB of large commands that may still wait for the hub.
     large: Arc<Semaphore>,
     limits: RwLock<Arc<Limits>>,
+    figures: Arc<Figures>,
 }
 
 /// What one client address holds.
@@ -88,7 +91,9 @@ impl HubHandle {
     ) -> Self {
         let (inputs, receiver) = mpsc::channel(HUB_QUEUE);
         let queued = Arc::<AtomicUsize>::default();
-        let task = Task::new(hub_limits(limits, resume), Arc::clone(&queued), Box::new(bar), Box::new(watch));
+        let figures = Arc::<Figures>::default();
+        let hub_limits = hub_limits(limits, resume);
+        let task = Task::new(hub_limits, Arc::clone(&queued), Arc::clone(&figures), Box::new(bar), Box::new(watch));
         tokio::spawn(task.run(receiver));
         Self {
             shared: Arc::new(Shared {
@@ -100,6 +105,7 @@ impl HubHandle {
                 queued,
                 large: Arc::new(Semaphore::new(HUB_QUEUE_KIB)),
                 limits: RwLock::new(Arc::new(limits.clone())),
+                figures,
             }),
         }
     }
@@ -171,6 +177,11 @@ impl HubHandle {
         self.shared.queued.load(Ordering::Relaxed)
     }
 
+    /// What was counted since the start.
+    pub fn figures(&self) -> &Figures {
+        &self.shared.figures
+    }
+
     /// True once the server stops.
     pub(super) fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Relaxed)
@@ -185,10 +196,12 @@ impl HubHandle {
         let client = household(client);
         let mut clients = self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_closing() || self.connections() >= MAX_CONNECTIONS {
+            self.figures().count_drop(Drop::Refused);
             return None;
         }
         let held = clients.entry(client).or_default();
         if held.connected >= MAX_CONNECTIONS_PER_CLIENT || held.connected + held.waiting >= MAX_HELD_PER_CLIENT {
+            self.figures().count_drop(Drop::Refused);
             return None;
         }
         held.connected += 1;
@@ -206,12 +219,12 @@ impl HubHandle {
     }
 
     /// Opens a connection to the hub. `None` when the hub has stopped.
-    pub(super) async fn open(&self, place: Place) -> Option<Port> {
+    pub(super) async fn open(&self, place: Place, speech: Speech) -> Option<Port> {
         let connection = self.shared.next_connection.fetch_add(1, Ordering::Relaxed);
         let queue_bytes = self.limits().message_bytes.saturating_mul(CLIENT_QUEUE_MESSAGES).max(1 << 20);
         let queue = Arc::new(Queue::new(queue_bytes, &self.shared.queued));
         self.shared.inputs.send(Input::Open { connection, queue: Arc::clone(&queue) }).await.ok()?;
-        Some(Port { place, connection, queue })
+        Some(Port { place, connection, queue, speech })
     }
 }
 
@@ -234,7 +247,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl std::ops::Drop for Place {
     fn drop(&mut self) {
         self.hub.change(self.client, |held| held.connected -= 1);
         self.hub.shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -246,6 +259,7 @@ pub(super) struct Port {
     place: Place,
     connection: u64,
     queue: Arc<Queue>,
+    speech: Speech,
 }
 
 impl Port {
@@ -253,6 +267,9 @@ impl Port {
     pub(super) async fn send(&self, slot: u8, command: Command) {
         let link = LinkId { connection: self.connection, slot };
         let shared = &self.place.hub.shared;
+        if !matches!(command, Command::Alive) {
+            shared.figures.count_received(self.speech);
+        }
         let size = command.size();
         let kib = u32::try_from(size >> 10).unwrap_or(u32::MAX).min(HUB_QUEUE_KIB as u32);
         let large =
@@ -264,12 +281,17 @@ impl Port {
     /// the hub has let go of this connection, because it reads too slowly or because the server stops
     /// ([`HubHandle::is_closing`]).
     pub(super) async fn receive(&mut self) -> Option<(u8, Delivery)> {
-        self.queue.take().await.map(|(link, delivery)| (link.slot, delivery))
+        self.queue.take().await.map(|next| self.counted(next))
     }
 
     /// One more of the same batch, without waiting.
     pub(super) fn try_receive(&mut self) -> Option<(u8, Delivery)> {
-        self.queue.take_more().map(|(link, delivery)| (link.slot, delivery))
+        self.queue.take_more().map(|next| self.counted(next))
+    }
+
+    fn counted(&self, (link, delivery): (LinkId, Delivery)) -> (u8, Delivery) {
+        self.hub().figures().count_sent(self.speech);
+        (link.slot, delivery)
     }
 
     /// Completes when what waits for this connection is needed by others: it must end at once, without a word.

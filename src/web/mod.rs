@@ -3,6 +3,7 @@
 pub mod access;
 pub mod assets;
 mod desk;
+pub mod figures;
 pub mod front;
 pub mod gate;
 pub mod host;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::net::Net;
+use crate::webhooks::Webhooks;
 
 /// What every connection and handler shares.
 pub struct Web {
@@ -36,6 +38,11 @@ pub struct Web {
     pub bound: Bound,
     /// The certificate in use: which hosts it covers and whether browsers trust it by themselves.
     pub identity: Arc<tls::Identity>,
+    /// Present where certificates come by ACME.
+    pub acme: Option<Arc<tls::acme::Acme>>,
+    pub webhooks: Webhooks,
+    /// What the HTTP surface counts.
+    pub figures: figures::Figures,
 }
 
 impl Web {

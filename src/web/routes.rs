@@ -26,6 +26,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
 use super::assets::Assets;
+use super::figures::Class;
 use super::socketio::{self, Pages};
 use super::tls::Tls;
 use super::{Connection, Web, websocket};
@@ -95,11 +96,13 @@ impl Site {
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
         let site = Arc::clone(self);
         async move {
+            let class = Class::of(request.uri().path(), is_upgrade(request.headers()));
             let answered = unpanicked(site.dispatch(arrival, request.map(Body::new))).await;
             let mut response = answered.unwrap_or_else(|| {
                 policy::refusal(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log tells more")
             });
             policy::add_security_headers(&mut response, site.hsts);
+            site.web.figures.count_request(class, response.status());
             Ok(response)
         }
     }

@@ -15,6 +15,7 @@ use axum::http::{Request, Response, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
 
 use super::desk::{Desk, SystemRandom, host, query, query_token, text};
+use super::hub::Speech;
 use super::websocket::{self, Socket};
 use super::{Connection, Web, polling};
 use crate::clock;
@@ -153,7 +154,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
         let desk = Desk::new(Arc::clone(&self.web), connection, request);
         async move {
             let place = mount.web.hub.admit(client).ok_or(EngineError::Forbidden)?;
-            let port = mount.web.hub.open(place).await.ok_or(EngineError::Forbidden)?;
+            let port = mount.web.hub.open(place, Speech::SocketIo).await.ok_or(EngineError::Forbidden)?;
             let sid = session_id(&SystemRandom);
             let (requests, receiver) = mpsc::channel(REQUESTS);
             let entry = Entry { requests, posting: Arc::default() };
@@ -216,7 +217,7 @@ impl<P: Protocol + Send + 'static> Mount<P> {
         let mount = Arc::clone(self);
         tokio::spawn(async move {
             let Some(socket) = websocket::accept(on_upgrade, max_message).await else { return };
-            let Some(port) = mount.web.hub.open(place).await else { return };
+            let Some(port) = mount.web.hub.open(place, Speech::SocketIo).await else { return };
             let session = mount.session(&session_id(&SystemRandom), Transport::WebSocket, token);
             // A task of its own: this one holds what the way here needed.
             tokio::spawn(Task::new(session, port, desk, mount.held()).connected(Box::new(socket)).run());

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::desk::{Desk, host, query, query_token, text};
-use super::hub::{Port, sleep};
+use super::hub::{Port, Speech, sleep};
 use super::{Connection, Web};
 use crate::clock;
 use crate::signaling::dialect::live::Live;
@@ -80,7 +80,7 @@ fn start(web: &Arc<Web>, connection: Connection, request: &mut Request<Body>) ->
     let (hub, resume) = (web.hub.clone(), web.config().resume);
     tokio::spawn(async move {
         let Some(socket) = accept(on_upgrade, hub.limits().message_bytes).await else { return };
-        let Some(port) = hub.open(place).await else { return };
+        let Some(port) = hub.open(place, if is_native { Speech::Native } else { Speech::Live }).await else { return };
         let now = clock::now().mono;
         // A task of its own: this one holds what the way here needed.
         if is_native {

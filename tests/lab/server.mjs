@@ -23,6 +23,7 @@ export async function startServer(binary, directory) {
   const serve = ['serve', '--log-format', 'json', '--state-dir', join(directory, 'state'), '--turns', 'always'];
   const child = spawn('ip', ['netns', 'exec', 'srv', binary, ...serve, ...listed], {
     stdio: ['ignore', 'inherit', 'pipe'],
+    env: { ...process.env, RELAIS_DRAIN_TIMEOUT: '0s' },
   });
   const log = [];
   const ready = await new Promise((done, fail) => {

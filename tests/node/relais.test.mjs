@@ -197,6 +197,12 @@ test('nobody takes the place of another page by its instance, unless that page i
   const file = path.join(dir, 'relais.toml');
   await writeFile(file, '[limits]\npeers_per_room = 3\n[signaling]\nresume = "1s"\n');
   const large = await Server.start('--config', file);
+  const rooms = [];
+  const come = async (options) => {
+    const room = await enter('place', options);
+    rooms.push(room);
+    return room;
+  };
   try {
     const at = { server: large.http, token: large.invite };
     const sockets = [];
@@ -207,13 +213,13 @@ test('nobody takes the place of another page by its instance, unless that page i
       }
     }
     const bobs = { ...at, name: 'Bob', instance: 'bobs-page' };
-    const host = await enter('place', { ...at, name: 'Ada' });
-    const guest = await enter('place', { ...bobs, WebSocket: Mortal });
+    const host = await come({ ...at, name: 'Ada' });
+    const guest = await come({ ...bobs, WebSocket: Mortal });
     await connected(host);
     const [bob] = host.peers;
     // Everybody in the room knows the instance of Bob's page. That of Eve claims to be it.
     const meeting = happens(host, 'peer');
-    const eve = await enter('place', { ...bobs, name: 'Eve' });
+    const eve = await come({ ...bobs, name: 'Eve' });
     assert.notEqual((await meeting).peer, bob);
     assert.deepEqual([host.peers[0], bob.id, bob.name], [bob, guest.id, 'Bob']);
     eve.leave();
@@ -223,10 +229,12 @@ test('nobody takes the place of another page by its instance, unless that page i
     sockets[0].terminate();
     await away;
     const back = happens(host, 'change', () => bob.id !== guest.id);
-    const again = await enter('place', bobs);
+    const again = await come(bobs);
     await back;
     assert.deepEqual([host.peers.length, bob.id, bob.absent], [1, again.id, false]);
   } finally {
+    // A page that nobody left would look for its server for ever.
+    for (const room of rooms) room.leave();
     await large.stop();
     await rm(dir, { recursive: true, force: true });
   }

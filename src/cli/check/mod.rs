@@ -1,46 +1,67 @@
 //! `relais check HOST`: tests any STUN/TURN server with clients that are not ours (`stun`, `turn`).
 
+mod cause;
+mod certificate;
+mod course;
+mod fetch;
+mod nat;
 mod open;
+mod outside;
+mod peers;
 mod probe;
 mod relay;
 mod report;
+mod session;
 mod stream;
 mod target;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use serde_json::json;
+use rustls::RootCertStore;
 
 use super::flags::{Flags, SecretFlags};
-use super::{FAILED, complain, print};
+use super::{complain, print};
 use crate::clock;
 use crate::credentials::token::random_id;
 use crate::credentials::turn;
 use crate::net;
 use crate::state;
+use cause::{Cause, Fault};
+use course::{Course, Step};
+use fetch::Source;
 use open::Opener;
 use relay::Login;
-use report::{Finding, milliseconds};
+use report::{Finding, Status};
 use target::{Target, Transport};
 
 /// Lifetime of the credentials that the check makes for itself, in seconds.
 const LOGIN_TTL: u64 = 600;
 
+/// Where a relais serves HTTPS when the link does not say.
+const WEB_PORTS: [u16; 2] = [443, 8443];
+
+const AFTER_HELP: &str = "\
+Tests name, certificate, clock, STUN and TURN over each transport, the relayed address from outside, private addresses as \
+peers and the NAT here; needs credentials for what goes through the relay.
+
+Exit codes, for cron: 0 all of it works; 1 degraded: calls work over one way at least, but something fails or is dangerous; \
+2 broken: nothing carries a call (or the command line is wrong).";
+
 /// What `relais check` takes.
 #[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct Args {
-    /// HOST, HOST:PORT or a stun:, turn: or turns: URL
+    /// HOST, HOST:PORT, a stun:, turn: or turns: URL, or an invite link of a relais
     #[arg(value_name = "HOST", value_parser = target::parse)]
     target: Target,
     /// Test this transport only (repeatable) [default: all three, or the URL's]
     #[arg(long, value_enum, value_name = "TRANSPORT")]
     transport: Vec<Transport>,
-    /// Port of TLS when it differs (coturn: 5349) [default: the same port]
+    /// Port of TLS when it differs [default: the port given, else the first of 3478, 5349, 443 that speaks TLS]
     #[arg(long, value_name = "PORT")]
     tls_port: Option<u16>,
     /// Username
@@ -49,8 +70,11 @@ pub struct Args {
     /// Its password
     #[arg(long, value_name = "TEXT", requires = "user")]
     password: Option<String>,
+    /// Access token of a relais: test what its /api/ice offers, with the credentials it gives
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["user", "password"])]
+    token: Option<String>,
     /// Trust the certificates in this PEM file too
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "ca-file", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Do not verify the certificate
     #[arg(long)]
@@ -65,71 +89,114 @@ pub struct Args {
     secrets: Flags<SecretFlags>,
 }
 
-/// Tests and reports; the exit code is 0 when everything that was tested works.
+/// Tests and reports; the exit code is that of [`Status`].
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     let findings = runtime.block_on(check(args))?;
-    let ok = findings.iter().all(|finding| finding.ok);
-    let verdict = report::verdict(&findings);
     if args.json {
-        let object = json!({ "host": args.target.host, "ok": ok, "verdict": verdict, "findings": findings });
-        print(&format!("{object}\n"));
+        print(&format!("{}\n", report::json(&args.target.host, &findings)));
     } else {
-        print(&format!("{verdict}\n"));
+        let mut text = format!("\n{}\n", report::verdict(&findings));
+        for cause in report::causes(&findings) {
+            text += &format!("  - {}: {}\n", cause.clause(), cause.remedy());
+        }
+        print(&text);
     }
-    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    Ok(ExitCode::from(Status::of(&findings).exit_code()))
 }
 
 async fn check(args: &Args) -> anyhow::Result<Vec<Finding>> {
-    let mut findings = Findings { list: Vec::new(), json: args.json };
-    let Target { host, port, .. } = &args.target;
-    let servers = match target::resolve(host, *port).await {
-        Ok(servers) if !servers.is_empty() => servers,
-        Ok(_) => {
-            findings.add(Finding::new("dns", false, format!("{host} has no address")));
-            return Ok(findings.list);
-        }
-        Err(error) => {
-            let text = format!("{host} cannot be resolved ({error}): check the spelling and this machine's resolver");
-            findings.add(Finding::new("dns", false, text));
-            return Ok(findings.list);
-        }
+    let mut course = Course::new(args.json);
+    let opener = opener(args)?;
+    let (steps, login) = match source(args) {
+        Some(sources) => match offer(&mut course, args, &opener, &sources).await {
+            Some(offer) => offer,
+            None => return Ok(course.findings),
+        },
+        None => (steps(args), login(args)?),
     };
-    let shown = servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ");
-    findings.add(Finding::new("dns", true, format!("{host} is {shown}")));
-    let login = login(args, &servers)?;
-    if login.is_none() {
+    if login.is_none() && !args.target.is_stun_only {
         complain(
-            "no credentials (--user and --password, --secret-file or --state-dir): packets through the relay are not tested",
+            "no credentials (--user and --password, --secret-file, --state-dir, --token or an invite link): packets \
+             through the relay are not tested",
         );
     }
-    let opener = opener(args)?;
-    for server in &servers {
-        for transport in transports(args) {
-            let port = args.tls_port.filter(|_| transport == Transport::Tls).unwrap_or(*port);
-            let server = SocketAddr::new(server.ip(), port);
-            check_transport(&mut findings, &opener, transport, server, login.as_ref()).await;
-        }
+    let mut hosts: Vec<&str> = steps.iter().map(|step| step.host.as_str()).collect();
+    hosts.dedup();
+    for host in hosts {
+        let steps: Vec<Step> = steps.iter().filter(|step| step.host == host).cloned().collect();
+        let opener = Opener { name: stream::server_name(host)?, ..opener.clone() };
+        course.host(host, &steps, &opener, login.as_ref()).await;
     }
-    Ok(findings.list)
+    Ok(course.findings)
 }
 
-/// Findings as they come in; each is shown at once.
-struct Findings {
-    list: Vec<Finding>,
-    json: bool,
+/// Where the ICE configuration is to be fetched, if it is: one place, or several to try.
+fn source(args: &Args) -> Option<Vec<Source>> {
+    let Target { host, port, has_port, invite, .. } = &args.target;
+    let place = |is_tls, port, token: &String| Source { is_tls, host: host.clone(), port, token: token.clone() };
+    match (invite, &args.token) {
+        (Some((token, is_tls)), None) => Some(vec![place(*is_tls, *port, token)]),
+        (_, Some(token)) if *has_port => Some(vec![place(true, *port, token)]),
+        (_, Some(token)) => Some(WEB_PORTS.iter().map(|port| place(true, *port, token)).collect()),
+        (None, None) => None,
+    }
 }
 
-impl Findings {
-    fn add(&mut self, finding: Finding) {
-        if self.json {
-            complain(&finding.line())
-        } else {
-            print(&format!("{}\n", finding.line()))
+/// The steps and credentials of an ICE configuration; `None` when there is none to be had.
+async fn offer(
+    course: &mut Course,
+    args: &Args,
+    opener: &Opener,
+    sources: &[Source],
+) -> Option<(Vec<Step>, Option<Login>)> {
+    let mut last = Fault::other("no place to ask");
+    for source in sources {
+        course.going_on(&format!("fetching the ICE configuration of {}", source.host));
+        match fetch::offer(opener, source).await {
+            Ok(offer) => {
+                let steps = offered(args, &offer.targets);
+                let text = format!("{} transports offered by /api/ice on port {}", steps.len(), source.port);
+                course.add(Finding::good("ice", text));
+                return Some((steps, offer.login));
+            }
+            Err(fault) => last = fault,
         }
-        self.list.push(finding);
+        if !matches!(last.cause, Cause::PortClosed | Cause::NoAnswer) {
+            break;
+        }
     }
+    course.add(Finding::failed("ice", last));
+    None
+}
+
+/// A step per URL; STUN alone only where TURN is not offered on the same port.
+fn offered(args: &Args, targets: &[Target]) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let (stun, turn): (Vec<&Target>, Vec<&Target>) = targets.iter().partition(|target| target.is_stun_only);
+    for target in turn.into_iter().chain(stun) {
+        let transport = target.transport.unwrap_or(Transport::Udp);
+        let step = Step::new(&target.host, transport, target.port, true, target.is_stun_only);
+        let is_known =
+            |known: &Step| (&known.host, known.transport, &known.ports) == (&step.host, step.transport, &step.ports);
+        let is_wanted = args.transport.is_empty() || args.transport.contains(&transport);
+        if is_wanted && !steps.iter().any(is_known) {
+            steps.push(step);
+        }
+    }
+    steps
+}
+
+/// A step per transport.
+fn steps(args: &Args) -> Vec<Step> {
+    let Target { host, port, has_port, is_stun_only, .. } = &args.target;
+    let step = |transport| {
+        let tls_port = args.tls_port.filter(|_| transport == Transport::Tls);
+        let has_port = tls_port.is_some() || *has_port || args.target.transport.is_some();
+        Step::new(host, transport, tls_port.unwrap_or(*port), has_port, *is_stun_only)
+    };
+    transports(args).into_iter().map(step).collect()
 }
 
 fn transports(args: &Args) -> Vec<Transport> {
@@ -145,8 +212,13 @@ fn opener(args: &Args) -> anyhow::Result<Opener> {
     let local = args.secrets.load().ok().map(|loaded| loaded.config.state_dir.join("ca.pem"));
     let local = local.filter(|path| std::fs::File::open(path).is_ok());
     let extra: Vec<&Path> = [args.ca.as_deref(), local.as_deref()].into_iter().flatten().collect();
+    let extra = stream::roots_of(&extra)?;
+    let mut roots: RootCertStore = stream::public_roots();
+    roots.roots.extend(extra.roots.iter().cloned());
     Ok(Opener {
-        tls: Arc::new(stream::tls_config(&extra, args.insecure)?),
+        tls: Arc::new(stream::tls_config(roots, args.insecure)?),
+        extra,
+        insecure: args.insecure,
         name: stream::server_name(&args.target.host)?,
         timeout: Duration::from_secs(args.timeout),
     })
@@ -154,14 +226,12 @@ fn opener(args: &Args) -> anyhow::Result<Opener> {
 
 /// The credentials to use: given, made with a given secret, or made with the secret of the state directory when that
 /// was named or the server is this machine.
-fn login(args: &Args, servers: &[SocketAddr]) -> anyhow::Result<Option<Login>> {
+fn login(args: &Args) -> anyhow::Result<Option<Login>> {
     if let (Some(username), Some(password)) = (args.user.clone(), args.password.clone()) {
-        return Ok(Some(Login { username, password }));
+        return Ok(Some(Login { username, password, skew: None }));
     }
     let is_given = !args.secrets.settings.is_empty();
-    let own = net::interface_addresses();
-    let is_local = servers.iter().all(|server| server.ip().is_loopback() || own.contains(&server.ip()));
-    if !is_given && !is_local {
+    if !is_given && !is_local(&args.target.host) {
         return Ok(None);
     }
     let loaded = args.secrets.load().map_err(anyhow::Error::from);
@@ -172,38 +242,13 @@ fn login(args: &Args, servers: &[SocketAddr]) -> anyhow::Result<Option<Login>> {
     };
     let subject = format!("c.check-{}", random_id().chars().take(8).collect::<String>());
     let credential = turn::mint(&secrets[0], &subject, clock::now().unix + LOGIN_TTL);
-    Ok(Some(Login { username: credential.username, password: credential.password }))
+    Ok(Some(Login { username: credential.username, password: credential.password, skew: None }))
 }
 
-async fn check_transport(
-    findings: &mut Findings,
-    opener: &Opener,
-    transport: Transport,
-    server: SocketAddr,
-    login: Option<&Login>,
-) {
-    let connection = match opener.open(transport, server).await {
-        Ok(connection) => connection,
-        Err(cause) => return findings.add(Finding::new("stun", false, cause).about(transport, server)),
-    };
-    match probe::binding(&connection, transport, server, opener.timeout).await {
-        Ok(binding) => {
-            let text = format!("seen as {}, round trip {}", binding.mapped, milliseconds(binding.round_trip));
-            let rtt_ms = Some(binding.round_trip.as_secs_f64() * 1000.0);
-            let finding = Finding { mapped: Some(binding.mapped), rtt_ms, ..Finding::new("stun", true, text) };
-            findings.add(finding.about(transport, server));
-        }
-        Err(cause) => return findings.add(Finding::new("stun", false, cause).about(transport, server)),
-    }
-    let challenge = probe::challenge(&connection, transport, server, opener.timeout).await;
-    let _ = connection.close().await;
-    let finding = match (challenge, login) {
-        (Err(cause), _) => Finding::new("turn", false, cause),
-        (Ok(realm), None) => Finding::new("turn", true, format!("asks for credentials (realm {realm})")),
-        (Ok(_), Some(login)) => match relay::round_trip(opener, transport, server, login).await {
-            Ok(passage) => report::passage(&passage, server.ip()),
-            Err(cause) => Finding::new("turn", false, cause),
-        },
-    };
-    findings.add(finding.about(transport, server));
+/// True when every address of `host` is one of this machine.
+fn is_local(host: &str) -> bool {
+    let own = net::interface_addresses();
+    let Ok(found) = std::net::ToSocketAddrs::to_socket_addrs(&(host, 0)) else { return false };
+    let found: Vec<_> = found.collect();
+    !found.is_empty() && found.iter().all(|server| server.ip().is_loopback() || own.contains(&server.ip()))
 }

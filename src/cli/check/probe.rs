@@ -17,6 +17,7 @@ use stun::xoraddr::XorMappedAddress;
 use turn::proto::PROTO_UDP;
 use turn::proto::reqtrans::RequestedTransport;
 
+use super::cause::{Cause, Fault};
 use super::open::{Connection, refused, silent};
 use super::target::Transport;
 use crate::clock;
@@ -39,24 +40,24 @@ pub async fn binding(
     transport: Transport,
     server: SocketAddr,
     patience: Duration,
-) -> Result<Binding, String> {
+) -> Result<Binding, Fault> {
     let request = build(&[Box::new(TransactionId::new()), Box::new(BINDING_REQUEST), Box::new(FINGERPRINT)])?;
     let (answer, round_trip) = transact(connection, &request, transport, server, patience).await?;
     if answer.typ.class != CLASS_SUCCESS_RESPONSE {
-        return Err(format!("the server refuses STUN: {}", error_code(&answer).1));
+        return Err(Fault::new(Cause::NotStun, format!("the server refuses STUN: {}", error_code(&answer).1)));
     }
     let mut mapped = XorMappedAddress::default();
-    mapped.get_from(&answer).map_err(|_| "the answer has no XOR-MAPPED-ADDRESS".to_owned())?;
+    mapped.get_from(&answer).map_err(|_| Fault::new(Cause::NotStun, "the answer has no XOR-MAPPED-ADDRESS"))?;
     Ok(Binding { mapped: SocketAddr::new(mapped.ip.to_canonical(), mapped.port), round_trip })
 }
 
-/// Sends an Allocate without credentials; gives the realm with which the server challenges it.
+/// Sends an Allocate without credentials; gives the realm and the nonce of the challenge.
 pub async fn challenge(
     connection: &Connection,
     transport: Transport,
     server: SocketAddr,
     patience: Duration,
-) -> Result<String, String> {
+) -> Result<(String, String), Fault> {
     let allocate = MessageType::new(METHOD_ALLOCATE, CLASS_REQUEST);
     let request = build(&[
         Box::new(TransactionId::new()),
@@ -66,28 +67,30 @@ pub async fn challenge(
     ])?;
     let (answer, _) = transact(connection, &request, transport, server, patience).await?;
     if answer.typ.class == CLASS_SUCCESS_RESPONSE {
-        return Err("the server relays without asking for credentials: anybody can use it".into());
+        let text = "the server relays without asking for credentials: anybody can use it";
+        return Err(Fault::new(Cause::OpenRelay, text));
     }
     let (code, text) = error_code(&answer);
     if answer.typ.class != CLASS_ERROR_RESPONSE || code != 401 {
-        return Err(format!("the server answers STUN but does not relay: {text}"));
+        return Err(Fault::new(Cause::NoRelay, format!("the server answers STUN but does not relay: {text}")));
     }
     let realm = TextAttribute::get_from_as(&answer, ATTR_REALM);
     let nonce = TextAttribute::get_from_as(&answer, ATTR_NONCE);
     match (realm, nonce) {
-        (Ok(realm), Ok(_)) => Ok(realm.text),
-        _ => Err("the 401 lacks REALM or NONCE: no client can authenticate here".into()),
+        (Ok(realm), Ok(nonce)) => Ok((realm.text, nonce.text)),
+        _ => Err(Fault::new(Cause::NoRelay, "the 401 lacks REALM or NONCE: no client can authenticate here")),
     }
 }
 
-fn build(parts: &[Box<dyn Setter>]) -> Result<Message, String> {
+/// A message of these parts.
+pub fn build(parts: &[Box<dyn Setter>]) -> Result<Message, Fault> {
     let mut message = Message::new();
-    message.build(parts).map_err(|error| error.to_string())?;
+    message.build(parts).map_err(Fault::other)?;
     Ok(message)
 }
 
 /// The code (0: none) of an error answer and its text.
-fn error_code(answer: &Message) -> (u16, String) {
+pub fn error_code(answer: &Message) -> (u16, String) {
     let mut code = ErrorCodeAttribute::default();
     match code.get_from(answer) {
         Ok(()) => (code.code.0, format!("{} {}", code.code.0, String::from_utf8_lossy(&code.reason))),
@@ -96,13 +99,13 @@ fn error_code(answer: &Message) -> (u16, String) {
 }
 
 /// Sends `request` and waits for its answer, sending again over UDP.
-async fn transact(
+pub async fn transact(
     connection: &Connection,
     request: &Message,
     transport: Transport,
     server: SocketAddr,
     patience: Duration,
-) -> Result<(Message, Duration), String> {
+) -> Result<(Message, Duration), Fault> {
     let exchange = async {
         let mut wait = FIRST_WAIT;
         loop {
@@ -122,7 +125,7 @@ async fn transact(
     done.unwrap_or_else(|_| Err(silent(transport.name(), server)))
 }
 
-async fn receive(connection: &Connection, request: &Message, server: SocketAddr) -> Result<Message, String> {
+async fn receive(connection: &Connection, request: &Message, server: SocketAddr) -> Result<Message, Fault> {
     let mut buffer = [0; BUFFER];
     loop {
         let length = connection.recv(&mut buffer).await.map_err(|error| cause(server, &error))?;
@@ -134,12 +137,15 @@ async fn receive(connection: &Connection, request: &Message, server: SocketAddr)
     }
 }
 
-fn cause(server: SocketAddr, error: &webrtc_util::Error) -> String {
+fn cause(server: SocketAddr, error: &webrtc_util::Error) -> Fault {
     match error {
         webrtc_util::Error::Io(inner) if inner.0.kind() == io::ErrorKind::UnexpectedEof => {
-            "the server closed the connection: it speaks no STUN on this port".into()
+            Fault::new(Cause::NotStun, "the server closed the connection: it speaks no STUN on this port")
+        }
+        webrtc_util::Error::Io(inner) if inner.0.kind() == io::ErrorKind::InvalidData => {
+            Fault::new(Cause::NotStun, inner.0.to_string())
         }
         webrtc_util::Error::Io(inner) => refused(server, &inner.0),
-        _ => error.to_string(),
+        _ => Fault::other(error),
     }
 }

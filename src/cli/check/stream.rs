@@ -124,22 +124,32 @@ impl Conn for StreamConn {
     }
 }
 
-/// A TLS client that trusts the public roots and the certificates of `extra`, or, if `insecure`, everybody.
-pub fn tls_config(extra: &[&Path], insecure: bool) -> anyhow::Result<ClientConfig> {
+/// A TLS client that trusts `roots`, or, if `insecure`, everybody.
+pub fn tls_config(roots: RootCertStore, insecure: bool) -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     if insecure {
         let verifier = Arc::new(TrustEverybody { algorithms: algorithms(&provider) });
         return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
     }
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    for path in extra {
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// What browsers trust.
+pub fn public_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
+/// The certificates of these PEM files.
+pub fn roots_of(files: &[&Path]) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for path in files {
         let read = || format!("cannot read certificates from {}", path.display());
         for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
             roots.add(certificate.with_context(read)?).with_context(read)?;
         }
     }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
 }
 
 /// The name that the server's certificate must bear.

@@ -33,13 +33,31 @@ pub struct Target {
     /// Name or address, without brackets.
     pub host: String,
     pub port: u16,
+    /// False when the port is the usual one because none was named.
+    pub has_port: bool,
     /// Set when the target was a URL that says so.
     pub transport: Option<Transport>,
+    /// True for a `stun:` URL: nothing is relayed there.
+    pub is_stun_only: bool,
+    /// The token of an invite link, and whether the link is `https:`.
+    pub invite: Option<(String, bool)>,
 }
 
-/// Reads `HOST`, `HOST:PORT`, `[IPv6]:PORT` or a `stun:`, `turn:`, `turns:` URL (RFC 7064, RFC 7065).
+/// Reads `HOST`, `HOST:PORT`, `[IPv6]:PORT`, a `stun:`, `turn:`, `turns:` URL (RFC 7064, RFC 7065) or an invite link.
 pub fn parse(text: &str) -> Result<Target, String> {
-    let refusal = || "write HOST, HOST:PORT or a turn: URL, such as turn.example.org:3478".to_owned();
+    let refusal = || "write HOST, HOST:PORT, a turn: URL such as turn:example.org:3478, or an invite link".to_owned();
+    if let Some((scheme @ ("https" | "http"), rest)) = text.split_once("://") {
+        let (authority, rest) = rest.split_at(rest.find(['/', '#', '?']).unwrap_or(rest.len()));
+        let token = rest.split_once("#t=").map(|(_, token)| token).filter(|token| !token.is_empty());
+        let (host, port) = split(authority).ok_or_else(refusal)?;
+        let is_tls = scheme == "https";
+        let default = if is_tls { 443 } else { 80 };
+        let token =
+            token.ok_or("the link carries no invite (#t=…); write HOST alone, or make one with relais invite")?;
+        let invite = Some((token.to_owned(), is_tls));
+        let (port, has_port) = (port.unwrap_or(default), true);
+        return Ok(Target { host, port, has_port, transport: None, is_stun_only: false, invite });
+    }
     let (scheme, rest) = match text.split_once(':') {
         Some((scheme @ ("stun" | "turn" | "turns"), rest)) => (scheme, rest),
         _ => ("", text),
@@ -55,7 +73,8 @@ pub fn parse(text: &str) -> Result<Target, String> {
     let (host, port) = split(authority).ok_or_else(refusal)?;
     // RFC 7065 section 3.2.
     let default = if scheme == "turns" { 5349 } else { DEFAULT_PORT };
-    Ok(Target { host, port: port.unwrap_or(default), transport })
+    let (has_port, is_stun_only) = (port.is_some(), scheme == "stun");
+    Ok(Target { host, port: port.unwrap_or(default), has_port, transport, is_stun_only, invite: None })
 }
 
 fn split(authority: &str) -> Option<(String, Option<u16>)> {
@@ -98,10 +117,22 @@ mod tests {
             ("turns:a.org?transport=tcp", "a.org", 5349, Some(Transport::Tls)),
             ("stun:[::1]:5", "::1", 5, Some(Transport::Udp)),
         ] {
-            assert_eq!(parse(text), Ok(Target { host: host.into(), port, transport }), "{text}");
+            let target = parse(text).expect(text);
+            assert_eq!((target.host.as_str(), target.port, target.transport), (host, port, transport), "{text}");
+            assert_eq!(target.is_stun_only, text.starts_with("stun:"), "{text}");
         }
         for text in ["", "a b", "http://a.org", "a.org:0", "a.org:99999", "turn:a.org?transport=sctp", "turn:"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn invite_links() {
+        let target = parse("https://[::1]:8443/call/a?x=1#t=ey.J").expect("a link");
+        assert_eq!((target.host.as_str(), target.port), ("::1", 8443));
+        assert_eq!(target.invite, Some(("ey.J".into(), true)));
+        let target = parse("http://a.org#t=k").expect("a link");
+        assert_eq!((target.port, target.invite), (80, Some(("k".into(), false))));
+        assert!(parse("https://a.org/").expect_err("no invite").contains("#t="));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::queue::Queue;
-use super::{MAX_QUEUED_BYTES, SLOTS, sleep};
+use super::{Drop, Figures, MAX_QUEUED_BYTES, SLOTS, sleep};
 use crate::clock;
 use crate::signaling::{
     Command, Fault, Hub, HubLimits, LinkId, Notice, Output, Pass, PeerId, PeerInfo, RoomKey, Stats,
@@ -41,13 +41,20 @@ pub(super) struct Task {
     leaving: HashMap<u64, Arc<Queue>>,
     /// Bytes of all queues.
     queued: Arc<AtomicUsize>,
+    figures: Arc<Figures>,
     bar: Bar,
     watch: Watch,
 }
 
 impl Task {
-    pub(super) fn new(limits: HubLimits, queued: Arc<AtomicUsize>, bar: Bar, watch: Watch) -> Self {
-        Self { hub: Hub::new(limits), queues: HashMap::new(), leaving: HashMap::new(), queued, bar, watch }
+    pub(super) fn new(
+        limits: HubLimits,
+        queued: Arc<AtomicUsize>,
+        figures: Arc<Figures>,
+        bar: Bar,
+        watch: Watch,
+    ) -> Self {
+        Self { hub: Hub::new(limits), queues: HashMap::new(), leaving: HashMap::new(), queued, figures, bar, watch }
     }
 
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
@@ -151,6 +158,7 @@ impl Task {
     /// Ends a connection that reads too slowly. It is told why, if it reads that.
     fn let_go(&mut self, connection: u64) {
         let Some(queue) = self.queues.remove(&connection) else { return };
+        self.figures.count_drop(Drop::Slow);
         self.log_slow(connection, queue.held());
         queue.close(false);
         self.leaving.insert(connection, queue);
@@ -168,6 +176,7 @@ impl Task {
                 queue.cut();
             }
             if let Some(queue) = self.queues.remove(&connection) {
+                self.figures.count_drop(Drop::Cut);
                 self.log_slow(connection, held);
                 queue.cut();
                 self.lose(connection);

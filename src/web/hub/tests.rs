@@ -23,7 +23,7 @@ fn wish(peer: &str, room: usize) -> Join {
 }
 
 async fn join(hub: &HubHandle, peer: &str, room: usize) -> Port {
-    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place"), Speech::Native).await.expect("open");
     port.send(0, Command::Join(Box::new(wish(peer, room)))).await;
     assert!(matches!(port.receive().await, Some((0, Delivery { event: Event::Joined(_), .. }))));
     port
@@ -33,7 +33,7 @@ async fn join(hub: &HubHandle, peer: &str, room: usize) -> Port {
 async fn a_pass_that_is_spent_meanwhile_opens_nothing() {
     let spent = |pass: &Pass| pass.token.as_deref().filter(|token| *token == "spent").map(|_| Fault::TokenRevoked);
     let hub = HubHandle::start(&Limits::default(), Duration::from_secs(60), spent, |_| {});
-    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place"), Speech::Native).await.expect("open");
     for (token, is_let_in) in [("spent", false), ("good", true)] {
         let pass = Pass { token: Some(token.into()), ..Pass::default() };
         port.send(0, Command::Join(Box::new(Join { pass, ..wish("a", 0) }))).await;
@@ -50,7 +50,7 @@ async fn a_room_writes_no_fields_of_its_own_into_the_log() {
     let log = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
     let guard = tracing::subscriber::set_default(log);
     let hub = start(1000);
-    let mut port = hub.open(hub.admit(CLIENT).expect("a place")).await.expect("open");
+    let mut port = hub.open(hub.admit(CLIENT).expect("a place"), Speech::Native).await.expect("open");
     let room = RoomKey::Call("x peer=somebody".into());
     port.send(0, Command::Join(Box::new(Join { room, ..wish("a", 0) }))).await;
     assert!(port.receive().await.is_some());

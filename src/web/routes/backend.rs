@@ -105,7 +105,7 @@ pub(super) async fn tokens(State(shared): State<Arc<Shared>>, request: Request<B
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
     let web = &shared.web;
     match connection(&request).and_then(|connection| identify(web, &connection, &request)) {
-        Ok(Caller::Admin) => crate::web::metrics::answer(web),
+        Ok(Caller::Admin) => crate::web::metrics::answer(web).await,
         Ok(Caller::Key(_)) => *refuse(StatusCode::FORBIDDEN, "admin-only", "metrics need the admin token"),
         Err(refused) => *refused,
     }

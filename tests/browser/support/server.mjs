@@ -70,6 +70,8 @@ class Server {
     const state = join(this.#directory, "state");
     const child = spawn(BINARY, ["serve", "--log-format", "json", "--state-dir", state, ...listed], {
       stdio: ["ignore", "ignore", "pipe"],
+      // Every test ends with pages in a call.
+      env: { ...process.env, RELAIS_DRAIN_TIMEOUT: "0s" },
     });
     this.#child = child;
     this.ready = await new Promise((done, fail) => {
