@@ -280,6 +280,12 @@ impl Pair {
                 *expires = now + u64::from(granted);
             }
         }
+        if granted == 0 {
+            // The channels of a family that its client ends go with it, reservations too.
+            let relays = &allocation.relays;
+            let is_alive = |family| relays.iter().any(|(relay, expires)| relay.family == family && *expires > now);
+            allocation.channels.retain(|_, (peer, _)| is_alive(family_of(*peer)));
+        }
     }
 
     fn send(&mut self, client: usize, peer: &str) {
