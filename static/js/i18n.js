@@ -10,6 +10,11 @@ let language = initialLanguage();
 
 export const LANGUAGES = Object.keys(TABLES);
 
+/** Adds the texts of one page, `{ en: {…}, fr: {…} }`: what only one page says, only that page loads. */
+export function addTexts(tables) {
+  for (const [name, table] of Object.entries(tables)) Object.assign(TABLES[name], table);
+}
+
 /** The language in use: `en` or `fr`. */
 export function currentLanguage() {
   return language;

@@ -6,8 +6,8 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { refreshDelay, relayTransport, rtcConfiguration } from "../../static/relais/ice.js";
-import en from "../../static/js/lang/en.js";
-import fr from "../../static/js/lang/fr.js";
+import commonEn from "../../static/js/lang/en.js";
+import commonFr from "../../static/js/lang/fr.js";
 import { isRoomName, randomRoomName, roomIn, toRoomName, understand } from "../../static/js/room-name.js";
 import { backOff } from "../../static/relais/signaling.js";
 import { judgeRoute, readRoute } from "../../static/relais/stats.js";
@@ -15,6 +15,12 @@ import { linkTo, tokenRole, tokenRoom } from "../../static/js/token.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
 const FILES = readdirSync(STATIC, { recursive: true }).filter((name) => statSync(STATIC + name).isFile());
+
+// The texts of every page, `js/lang/{page}.js`, beside those that all share, `js/lang/{language}.js`.
+const PAGES = FILES.map((name) => /^js\/lang\/([a-z-]{3,})\.js$/.exec(name)?.[1]).filter(Boolean);
+const tables = await Promise.all(PAGES.map(async (page) => (await import(`../../static/js/lang/${page}.js`)).default));
+const en = Object.assign({}, commonEn, ...tables.map((table) => table.en));
+const fr = Object.assign({}, commonFr, ...tables.map((table) => table.fr));
 
 test("both languages have the same keys and the same blanks", () => {
   const blanks = (table) => Object.entries(table).map(([key, text]) => [key, [...text.matchAll(/\{\w+\}/g)].map(String).sort()]);
