@@ -2,7 +2,7 @@
 // The events are described where pages find them: `Room` in PROTOCOL.md.
 
 import { refreshDelay, rtcConfiguration } from "./ice.js";
-import { localMedia } from "./media.js";
+import { localMedia, videoLimit } from "./media.js";
 import { Peer } from "./peer.js";
 import { Signaling } from "./signaling.js";
 
@@ -273,6 +273,7 @@ export class Room extends EventTarget {
     }
     peer.addEventListener("stream", () => this.#tell("stream", { peer, stream: peer.stream }));
     this.#tell("peer", { peer });
+    this.#share();
     if (polite) peer.start();
   }
 
@@ -353,7 +354,13 @@ export class Room extends EventTarget {
   #drop(peer, reason) {
     this.#peers.delete(peer.id);
     peer.close();
+    this.#share();
     this.#tell("peer-left", { peer, reason });
+  }
+
+  /** What this page can send is divided among all. */
+  #share() {
+    for (const peer of this.peers) peer.limitVideo(videoLimit(this.#peers.size));
   }
 
   async #measure() {
