@@ -95,7 +95,7 @@ export class Player {
 
   #show() {
     const video = this.#video;
-    byId("play").setAttribute("aria-pressed", String(!video.paused));
+    byId("play").setAttribute("aria-pressed", String(this.#wanted && !this.#refused));
     byId("mute").setAttribute("aria-pressed", String(!video.muted));
     label(byId("play"), "live.play");
     label(byId("mute"), "live.sound");

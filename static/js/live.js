@@ -21,7 +21,7 @@ const LONGEST_AGAIN = 30_000;
 
 const name = streamIn(location.pathname);
 const log = startLog("live");
-const figures = new Figures(byId("figures-list"));
+const figures = new Figures(byId("figures-list"), { nameOf: () => text("live.source"), only: "in" });
 const player = new Player(byId("video"));
 const relaySwitch = setUpRelay(setRelay);
 let room = null;

@@ -21,7 +21,7 @@ const QUALITY_KEY = "relais.quality";
 
 const log = startLog("studio");
 const media = new StudioMedia();
-const figures = new Figures(byId("figures-list"), nameOf);
+const figures = new Figures(byId("figures-list"), { nameOf, only: "out" });
 const relaySwitch = setUpRelay(setRelay);
 let room = null;
 let relay = askedMode();

@@ -8,7 +8,8 @@
 //   trouble  { code, url }: an ICE server could not be used (RTCPeerConnectionIceErrorEvent)
 //   problem  an Error of the negotiation
 
-import { bitRate, judgeRoute, readRoute } from "./stats.js";
+import { limitSender } from "./media.js";
+import { figures, judgeRoute, readMedia, readRoute } from "./stats.js";
 
 /** A connection that says `disconnected` often comes back by itself; after this long it gets an ICE restart. */
 const DISCONNECTED_FOR = 4_000;
@@ -32,6 +33,8 @@ export class Peer extends EventTarget {
   #restartTimer;
   #restarts = 0;
   #lastRoute = null;
+  #lastMedia = null;
+  #videoLimit = null;
   #relayUntil = Infinity;
 
   /**
@@ -65,6 +68,8 @@ export class Peer extends EventTarget {
     /** @type {number | null} Seconds, and bits per second of both directions; `null` until measured. */
     this.roundTrip = null;
     this.bitRate = null;
+    /** @type {object | null} What `figures` of stats.js tells. */
+    this.figures = null;
     /** @type {MediaStream} What the other side sends; it may still be empty. */
     this.stream = null;
     this.#open();
@@ -104,6 +109,14 @@ export class Peer extends EventTarget {
   /** Sends another track of `kind` (or none) from now on, with no new negotiation. */
   async setTrack(kind, track) {
     await this.#senders[kind]?.replaceTrack(track);
+    if (kind === "video") await this.#limit();
+  }
+
+  /** How much picture to send at most, as `videoLimit` of media.js gives it; `null`: what the way carries. */
+  async limitVideo(limit) {
+    if (JSON.stringify(limit) === JSON.stringify(this.#videoLimit)) return;
+    this.#videoLimit = limit;
+    await this.#limit();
   }
 
   /** New ICE servers or another policy; they count from the next gathering, that is from the next restart. */
@@ -179,10 +192,14 @@ export class Peer extends EventTarget {
 
   /** Reads the statistics; call it every second or two. */
   async measure() {
-    const mine = readRoute(await this.#pc.getStats());
+    const report = await this.#pc.getStats();
+    const mine = readRoute(report);
+    const media = readMedia(report);
     const before = this.#lastRoute;
+    this.figures = figures(this.#lastMedia && { route: before, media: this.#lastMedia }, { route: mine, media });
     this.#lastRoute = mine;
-    this.bitRate = bitRate(before, mine);
+    this.#lastMedia = media;
+    this.bitRate = this.figures.in === null ? null : this.figures.in + this.figures.out;
     this.roundTrip = mine?.roundTrip ?? null;
     if (mine && (mine.local !== before?.local || mine.relay !== before?.relay)) this.#sendInfo();
     this.#judge();
@@ -214,6 +231,7 @@ export class Peer extends EventTarget {
   #replace() {
     this.#forget();
     this.#lastRoute = null;
+    this.#lastMedia = null;
     this.route = null;
     this.#open();
   }
@@ -281,6 +299,11 @@ export class Peer extends EventTarget {
     return this.#remoteOrigin !== null && this.#remoteOrigin !== sdpOrigin(description.sdp);
   }
 
+  /** A sender takes limits once it is negotiated, and loses them with its connection. */
+  async #limit() {
+    if (this.state === "connected") await limitSender(this.#senders.video, this.#videoLimit);
+  }
+
   /** Sends our tracks on the media sections of the offer. Sections that we had only planned ourselves are dropped. */
   async #adopt() {
     const { local } = this.#options;
@@ -318,6 +341,7 @@ export class Peer extends EventTarget {
       clearTimeout(this.#restartTimer);
       this.#restarts = 0;
       this.measure().catch(() => {});
+      this.#limit();
     } else if (this.state === "failed") {
       this.#restartIn(0);
     }

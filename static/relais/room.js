@@ -2,7 +2,7 @@
 // The events are described where pages find them: `Room` in PROTOCOL.md.
 
 import { refreshDelay, rtcConfiguration } from "./ice.js";
-import { localMedia } from "./media.js";
+import { localMedia, videoLimit } from "./media.js";
 import { Peer } from "./peer.js";
 import { Signaling } from "./signaling.js";
 
@@ -30,6 +30,7 @@ export class Room extends EventTarget {
   #absentTimer;
   #waiting = false;
   #measureTimer;
+  #videoLimit = null;
 
   /** Made by `join` of relais.js, which says what the options are. */
   constructor(options) {
@@ -131,6 +132,12 @@ export class Room extends EventTarget {
     this.live = false;
     this.#signaling.send({ type: "bye" });
     for (const peer of this.peers) peer.reset();
+  }
+
+  /** Streamer: how much picture each viewer gets at most, `{ maxBitrate, scaleDown }`; `null`: what the way carries. */
+  limitVideo(limit) {
+    this.#videoLimit = limit;
+    this.#share();
   }
 
   /** Another relay mode, also in mid-call: the connections find their way again. */
@@ -300,6 +307,7 @@ export class Room extends EventTarget {
     }
     peer.addEventListener("stream", () => this.#tell("stream", { peer, stream: peer.stream }));
     this.#tell("peer", { peer });
+    this.#share();
     if (polite && this.live) peer.start();
   }
 
@@ -380,7 +388,14 @@ export class Room extends EventTarget {
   #drop(peer, reason) {
     this.#peers.delete(peer.id);
     peer.close();
+    this.#share();
     this.#tell("peer-left", { peer, reason });
+  }
+
+  /** What this page can send is divided among all; a streamer says itself what each viewer gets. */
+  #share() {
+    const limit = this.#options.stream ? this.#videoLimit : videoLimit(this.#peers.size);
+    for (const peer of this.peers) peer.limitVideo(limit);
   }
 
   async #measure() {

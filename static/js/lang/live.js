@@ -3,6 +3,7 @@ export default {
   en: {
     "live.page": "{room}, live – Relais",
     "live.video": "The stream",
+    "live.source": "From the studio",
     "live.controls": "Controls of the stream",
     "live.play": "Play",
     "live.sound": "Sound",
@@ -65,6 +66,7 @@ export default {
   fr: {
     "live.page": "{room}, en direct – Relais",
     "live.video": "Le direct",
+    "live.source": "Depuis le studio",
     "live.controls": "Commandes du direct",
     "live.play": "Lecture",
     "live.sound": "Son",
