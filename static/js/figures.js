@@ -6,20 +6,25 @@ import texts from "./lang/figures.js";
 
 addTexts(texts);
 
-/** What is drawn, from a peer's figures: values (one per line), and their words. */
+/** What is drawn, from a peer's figures: values (one per line; two are in and out), and the words of each. */
 const ROWS = [
-  { key: "figures.rate", lines: 2, values: ({ figures }) => [figures.in, figures.out], words: inAndOut(rate) },
-  { key: "figures.time", lines: 1, values: ({ roundTrip }) => [inMilliseconds(roundTrip)], words: ([time]) => milliseconds(time) },
-  { key: "figures.loss", lines: 2, values: ({ figures }) => [figures.lossIn, figures.lossOut], words: inAndOut(percent) },
+  { key: "figures.rate", lines: 2, values: ({ figures }) => [figures.in, figures.out], word: rate },
+  { key: "figures.time", lines: 1, values: ({ roundTrip }) => [inMilliseconds(roundTrip)], word: milliseconds },
+  { key: "figures.loss", lines: 2, values: ({ figures }) => [figures.lossIn, figures.lossOut], word: percent },
 ];
+const DIRECTIONS = ["in", "out"];
+const PICTURES = ["shown", "sent"];
 
 /** Cards in `list`, one for each peer of `update`. */
 export class Figures {
   #list;
+  #options;
   #cards = new Map();
 
-  constructor(list) {
+  /** `nameOf` says how a peer is called; `only`: `in` or `out`, where media goes one way. */
+  constructor(list, { nameOf = (peer) => peer.name || text("someone"), only = null } = {}) {
     this.#list = list;
+    this.#options = { nameOf, side: DIRECTIONS.indexOf(only) };
   }
 
   /** Brings every card up to date; a new reading of a peer moves its charts on. Returns how many cards there are. */
@@ -40,7 +45,7 @@ export class Figures {
   }
 
   #add(peer) {
-    const card = makeCard(peer);
+    const card = makeCard(peer, this.#options);
     this.#cards.set(peer, card);
     this.#list.append(card.element);
   }
@@ -73,22 +78,22 @@ export function wireFigures(log, inCall) {
   });
 }
 
-function makeCard(peer) {
+function makeCard(peer, { nameOf, side }) {
   const element = make("article", "figures-card");
   const head = make("header", "", element);
   const name = make("h3", "", head);
   const way = make("span", "way", head);
-  const rows = ROWS.map((row) => makeRow(row, element));
+  const rows = ROWS.map((row) => makeRow(oneSide(row, side), element));
   const picture = make("dl", "figures-pictures", element);
-  const pictures = ["shown", "sent"].map((key) => {
-    say(make("dt", "", picture), `figures.${key}`);
+  const pictures = PICTURES.filter((_, index) => side < 0 || index === side).map((key) => {
+    say(make("dt", "", picture), side < 0 ? `figures.${key}` : "figures.picture");
     return [key, make("dd", "", picture)];
   });
   let drawn = null;
   return {
     element,
     update() {
-      name.textContent = peer.name || text("someone");
+      name.textContent = nameOf(peer);
       way.hidden = !peer.route;
       way.dataset.route = peer.route?.kind ?? "";
       way.textContent = peer.route ? routeText(peer.route) : "";
@@ -99,7 +104,14 @@ function makeCard(peer) {
   };
 }
 
-function makeRow({ key, lines, values, words }, parent) {
+/** The row of one direction alone, where there is but one. */
+function oneSide(row, side) {
+  if (side < 0 || row.lines === 1) return row;
+  return { ...row, lines: 1, values: (peer) => [row.values(peer)[side]] };
+}
+
+function makeRow({ key, lines, values, word }, parent) {
+  const words = lines === 2 ? inAndOut(word) : ([only]) => word(only);
   const row = make("div", "figures-row", parent);
   say(make("span", "figures-name", row), key);
   const value = make("span", "figures-value", row);

@@ -3,18 +3,19 @@
 import { routeText } from "./figures.js";
 import { say, text } from "./i18n.js";
 
-const VIEWS = ["prejoin", "stage", "ended", "refused"];
+/** Not every page has all of them. */
+const VIEWS = ["prejoin", "stage", "studio", "ended", "refused"];
 const WITH_TEXT = new Set(["token-missing", "token-invalid", "token-expired", "wrong-room", "room-full", "rooms-full",
   "bad-room", "bad-name", "replaced", "version", "insecure", "unsupported", "token-revoked", "kicked", "room-closed",
-  "room-locked"]);
-const CURED_BY_LINK = new Set(["token-missing", "token-invalid", "token-expired", "token-revoked", "wrong-room", "kicked"]);
+  "room-locked", "stream-taken", "wrong-role"]);
+const CURED_BY_LINK = new Set(["token-missing", "token-invalid", "token-expired", "token-revoked", "wrong-room", "wrong-role", "kicked"]);
 const HOPELESS = new Set(["bad-room", "insecure", "unsupported", "room-closed"]);
 
 export const byId = (id) => document.getElementById(id);
 
 /** Shows one view and tells screen readers by moving the focus to its heading. */
 export function show(view) {
-  for (const name of VIEWS) byId(name).hidden = name !== view;
+  for (const name of VIEWS) if (byId(name)) byId(name).hidden = name !== view;
   byId("page-bar").hidden = view === "stage";
   document.body.dataset.view = view;
   const heading = byId(view).querySelector("h1");

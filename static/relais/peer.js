@@ -39,7 +39,7 @@ export class Peer extends EventTarget {
 
   /**
    * `{ id, instance, name, role, polite, connected?, configuration, credentialUntil, local, info, send,
-   * RTCPeerConnection? }`; `local` is `{ audio, video, stream }` and is read again whenever it is needed,
+   * direction?, RTCPeerConnection? }`; `direction` is that of our media, `local` is `{ audio, video, stream }` and is read again whenever it is needed,
    * `credentialUntil` is when the configuration's credential ends (milliseconds of `Date.now`), `send` takes a
    * signaling message.
    * @param {object} options
@@ -92,8 +92,8 @@ export class Peer extends EventTarget {
   /** Begins the call; the newcomer does, the other side answers. */
   start() {
     for (const kind of ["audio", "video"]) {
-      const { local } = this.#options;
-      const transceiver = this.#pc.addTransceiver(local[kind] ?? kind, { direction: "sendrecv", streams: [local.stream] });
+      const { local, direction } = this.#options;
+      const transceiver = this.#pc.addTransceiver(local[kind] ?? kind, { direction, streams: [local.stream] });
       this.#senders[kind] = transceiver.sender;
     }
     this.#openChannel();
@@ -182,6 +182,14 @@ export class Peer extends EventTarget {
     this.#tell("state");
   }
 
+  /** Ends the connection, and waits for a call on a new one. */
+  reset() {
+    clearTimeout(this.#restartTimer);
+    this.#replace();
+    this.info = {};
+    this.#tell("state");
+  }
+
   /** Reads the statistics; call it every second or two. */
   async measure() {
     const report = await this.#pc.getStats();
@@ -212,7 +220,8 @@ export class Peer extends EventTarget {
     this.#remoteOrigin = null;
     this.stream = new MediaStream();
     pc.onnegotiationneeded = () => this.#negotiate();
-    pc.onicecandidate = ({ candidate }) => this.#send({ type: "candidate", candidate });
+    // Pages of other kinds, which tell no instance, often cannot take the end of candidates.
+    pc.onicecandidate = ({ candidate }) => (candidate || this.instance) && this.#send({ type: "candidate", candidate });
     pc.onicecandidateerror = ({ errorCode, url }) => this.#tell("trouble", { code: errorCode, url });
     pc.ontrack = ({ track }) => this.#addRemote(track);
     pc.onconnectionstatechange = () => this.#onState();
@@ -253,7 +262,8 @@ export class Peer extends EventTarget {
     const pc = this.#pc;
     const open = pc.signalingState === "have-local-offer";
     if (open) await pc.setLocalDescription({ type: "rollback" });
-    if (!this.polite || !this.#needsRepair) return;
+    const isIdle = !open && pc.getTransceivers().length === 0;
+    if (!this.polite || isIdle || !this.#needsRepair) return;
     this.restart();
     if (open && !this.#makingOffer) await this.#negotiate();
   }
@@ -304,7 +314,7 @@ export class Peer extends EventTarget {
       for (const planned of all) if (planned.mid === null) planned.stop();
       if (this.#senders[kind] === agreed.sender) continue;
       this.#senders[kind] = agreed.sender;
-      agreed.direction = "sendrecv";
+      agreed.direction = this.#options.direction ?? "sendrecv";
       agreed.sender.setStreams?.(local.stream);
       await agreed.sender.replaceTrack(local[kind]);
     }
