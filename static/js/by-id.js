@@ -8,6 +8,7 @@ import { addTexts, say, setUpLanguages, text } from "./i18n.js";
 import texts from "./lang/by-id.js";
 import { logConnection, startLog } from "./log.js";
 import { clearNotices, notify } from "./notices.js";
+import { showQr } from "./qr.js";
 import { askedMode } from "./relay-switch.js";
 import { startRinging, stopRinging } from "./ring.js";
 import { copy } from "./share.js";
@@ -59,6 +60,8 @@ function wireCalls() {
   });
   on("id", () => {
     log.add("id", { id: calls.id });
+    // A code on show calls the id of before.
+    if (!byId("qr").hidden) showQr(byId("qr"), myLink());
     refresh();
   });
   on("refused", ({ code, message }) => {
@@ -184,6 +187,13 @@ function dial() {
   byId("other").focus();
 }
 
+async function toggleQr() {
+  const place = byId("qr");
+  place.hidden = !place.hidden;
+  byId("show-qr").setAttribute("aria-expanded", String(!place.hidden));
+  if (!place.hidden) await showQr(place, myLink());
+}
+
 async function copyMine() {
   try {
     await copy(Promise.resolve(myLink()));
@@ -204,6 +214,7 @@ function wirePage() {
     byId("other").removeAttribute("aria-invalid");
   });
   click("copy-id", copyMine);
+  click("show-qr", toggleQr);
   click("accept", answer);
   click("decline", () => calls.end());
   // Escape closes a dialog: here it means no.

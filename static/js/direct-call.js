@@ -208,6 +208,7 @@ export class DirectCalls extends EventTarget {
     for (const type of ["state", "info", "route", "trouble", "problem"]) {
       peer.addEventListener(type, ({ detail }) => this.peer === peer && this.#onPeer(type, detail));
     }
+    this.#tell("change", { peer, type: "new" });
     this.#measureTimer = setInterval(() => this.#measure(), MEASURE_EVERY);
   }
 
