@@ -4,6 +4,7 @@ pub mod access;
 pub mod assets;
 pub mod compressed;
 mod desk;
+pub mod diagnosis;
 pub mod figures;
 pub mod front;
 pub mod gate;

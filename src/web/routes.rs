@@ -76,6 +76,8 @@ impl Site {
         let router = Router::new()
             .route("/", get(pages::home))
             .route("/call/{room}", get(pages::call))
+            .route("/live/{stream}", get(pages::live))
+            .route("/live/{stream}/studio", get(pages::studio))
             .route("/socket.io/{file}", get(pages::socketio_client))
             .fallback(pages::file)
             .with_state(pages)

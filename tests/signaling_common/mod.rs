@@ -78,6 +78,10 @@ impl Wish {
         Self { refused: Some(fault), ..self }
     }
 
+    pub fn with_session(self) -> Self {
+        Self { has_session: true, ..self }
+    }
+
     pub fn without_session(self) -> Self {
         Self { has_session: false, ..self }
     }

@@ -1,4 +1,4 @@
-//! Pages and their files: `/`, `/call/{room}`, everything under `static/`, and the Socket.IO client.
+//! Pages and their files: `/`, `/call/{room}`, `/live/{stream}` and its studio, everything under `static/`, and the Socket.IO client.
 
 use std::sync::Arc;
 
@@ -40,10 +40,25 @@ pub(super) async fn call(
     Path(room): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    if !is_room(&room) {
-        return refusal(StatusCode::NOT_FOUND, "bad-room", "a room is 1 to 64 characters of A-Z a-z 0-9 . _ ~ -");
-    }
-    pages.serve("call.html", &headers).await
+    pages.serve_room("call.html", &room, &headers).await
+}
+
+/// `GET /live/{stream}`: the page of those who watch.
+pub(super) async fn live(
+    State(pages): State<Arc<Pages>>,
+    Path(stream): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    pages.serve_room("live.html", &stream, &headers).await
+}
+
+/// `GET /live/{stream}/studio`: the page of the one who streams.
+pub(super) async fn studio(
+    State(pages): State<Arc<Pages>>,
+    Path(stream): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    pages.serve_room("studio.html", &stream, &headers).await
 }
 
 /// Any other path: a file of `static/`, or a page by its name without `.html`.
@@ -89,6 +104,15 @@ pub(super) async fn socketio_client(
 }
 
 impl Pages {
+    /// A page that serves every room: its script reads the name from the address.
+    async fn serve_room(&self, page: &str, room: &str, headers: &HeaderMap) -> Response<Body> {
+        if !is_room(room) {
+            let message = "a room or stream is 1 to 64 characters of A-Z a-z 0-9 . _ ~ -";
+            return refusal(StatusCode::NOT_FOUND, "bad-room", message);
+        }
+        self.serve(page, headers).await
+    }
+
     async fn serve(&self, path: &str, headers: &HeaderMap) -> Response<Body> {
         let (assets, path) = (self.assets.clone(), path.to_owned());
         let find = move || assets.get(&path).or_else(|| assets.get(&format!("{path}.html")));
