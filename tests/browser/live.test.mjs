@@ -324,7 +324,7 @@ test("a streamer of the live kind, and our viewers: also through the relay, and 
   await watch(ours, link);
   await stands(ours, "before");
   const streamer = await ada.page();
-  await streamer.goto(theirs(stream, { role: "streamer" }));
+  await streamer.goto(theirs(stream, { role: "streamer", ice: `${server.origin}/ice.js` }));
   await watches(ours);
   const late = await bob.page();
   await watch(late, link);
