@@ -3,6 +3,7 @@
 pub mod access;
 pub mod assets;
 mod desk;
+pub mod diagnosis;
 pub mod figures;
 pub mod front;
 pub mod gate;
