@@ -8,6 +8,7 @@ import texts from "./lang/studio.js";
 import { canRun, copyLink, instance, keepAwake, makeViewerLink, streamIn, wirePaste } from "./live-common.js";
 import { startLog } from "./log.js";
 import { clearNotices, notify, unnotify } from "./notices.js";
+import { showQr } from "./qr.js";
 import { askedMode, setUpRelay } from "./relay-switch.js";
 import { join } from "../relais.js";
 import { fillQualities, setClock, showAir, showDevices, showLink, showPreview, showViewers } from "./studio-views.js";
@@ -279,7 +280,6 @@ function wireQr(click, link) {
     const shown = await link().catch(() => null);
     if (!shown) return notify("copy.no-server", {}, { kind: "warn" });
     byId("qr").showModal();
-    const { showQr } = await import("./qr.js");
     await showQr(byId("qr-code"), shown);
   });
   click("close-qr", () => byId("qr").close());
