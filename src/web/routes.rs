@@ -7,6 +7,7 @@ mod openapi;
 mod pages;
 mod peers;
 mod policy;
+mod qr;
 mod reply;
 
 use std::convert::Infallible;
@@ -65,6 +66,7 @@ impl Site {
             .route("/api/credentials", post(backend::credentials))
             .route("/api/revoke", post(backend::revoke))
             .route("/api/peers/{id}", get(peers::usage).options(api::preflight))
+            .route("/api/qr", post(qr::draw))
             .route("/api/openapi.json", get(openapi::document))
             .route("/metrics", get(backend::metrics))
             .route("/ca.crt", get(api::authority))

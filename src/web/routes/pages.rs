@@ -10,6 +10,7 @@ use axum::http::{Method, Request, Response, StatusCode};
 use super::policy::{OperatorsOwn, refusal};
 use crate::web::Web;
 use crate::web::assets::{Asset, Assets, read_inside};
+use crate::web::compressed::{accepts_gzip, etag_of_gzip};
 use crate::web::desk::text;
 
 /// What pages are served from.
@@ -133,15 +134,22 @@ fn share_script(path: &str, response: &mut Response<Body>) {
     }
 }
 
-/// The whole file, or 304 when the client has it already.
+/// The whole file, as gzip to whoever takes it, or 304 when the client has that already.
 fn respond(asset: Asset, request: &HeaderMap) -> Response<Body> {
-    let is_known = text(request, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &asset.etag));
     let mut response = Response::new(Body::empty());
     if asset.is_overlay {
         response.extensions_mut().insert(OperatorsOwn);
     }
     let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(&asset.etag) {
+    if asset.gzip.is_some() {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    let (content, etag, is_gzip) = match asset.gzip.filter(|_| accepts_gzip(request)) {
+        Some(gzip) => (gzip, etag_of_gzip(&asset.etag), true),
+        None => (asset.content, asset.etag, false),
+    };
+    let is_known = text(request, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
     // Asked for again each time, answered by 304 mostly: a new version of the server shows at once.
@@ -150,10 +158,13 @@ fn respond(asset: Asset, request: &HeaderMap) -> Response<Body> {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
+    if is_gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     if let Ok(content_type) = HeaderValue::from_str(&asset.content_type) {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
-    *response.body_mut() = Body::from(asset.content.into_owned());
+    *response.body_mut() = Body::from(content);
     response
 }
 

@@ -74,6 +74,9 @@ export default {
 
   "copy.no-server": "The server made no link. Try again in a moment.",
 
+  "qr.alt": "QR code of the link: scan it with the camera of a phone",
+  "qr.problem": "The QR code could not be drawn. Copy the link instead.",
+
   "locked": "Locked",
   "host.lock": "Lock the room",
   "host.lock-explain": "Nobody new gets in; who is here stays.",

@@ -74,6 +74,9 @@ export default {
 
   "copy.no-server": "Le serveur n’a pas fait de lien. Réessayez dans un instant.",
 
+  "qr.alt": "Code QR du lien : scannez-le avec l’appareil photo d’un téléphone",
+  "qr.problem": "Le code QR n’a pas pu être dessiné. Copiez plutôt le lien.",
+
   "locked": "Verrouillé",
   "host.lock": "Verrouiller le salon",
   "host.lock-explain": "Plus personne n’entre ; ceux qui sont là restent.",
