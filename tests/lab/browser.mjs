@@ -20,8 +20,8 @@ const FLAGS = [
   '--use-fake-ui-for-media-stream',
 ];
 
-/** Starts Chromium in `ns`; it trusts the CA in the file `ca` (for pages and for `turns:` alike). */
-export async function startBrowser(ns, directory, ca) {
+/** Starts Chromium in `ns`; it trusts the CA in the file `ca` (for pages and for `turns:` alike). `options` of its context. */
+export async function startBrowser(ns, directory, ca, options = {}) {
   const home = join(directory, `home-${ns}`);
   const nss = join(home, '.pki', 'nssdb');
   mkdirSync(nss, { recursive: true });
@@ -34,7 +34,7 @@ export async function startBrowser(ns, directory, ca) {
   writeFileSync(wrapper, `#!/bin/sh\nexec ip netns exec ${ns} chromium "$@"\n`, { mode: 0o755 });
   const env = { PATH: process.env.PATH, HOME: home, LANG: 'en_US.UTF-8' };
   const browser = await chromium.launch({ executablePath: wrapper, args: FLAGS, env });
-  const context = await browser.newContext({ locale: 'en-US', permissions: ['camera', 'microphone'] });
+  const context = await browser.newContext({ locale: 'en-US', permissions: ['camera', 'microphone'], ...options });
   await context.addInitScript(keepPeerConnections);
   const page = await context.newPage();
   const messages = [];

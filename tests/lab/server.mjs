@@ -13,12 +13,16 @@ const START_DEADLINE_MS = 20_000;
 export const UDP = [`${SERVER.v4}:3478`, `${SERVER.v4second}:3478`, `${SERVER.v4}:3479`];
 export const UDP6 = [`[${SERVER.v6}]:3478`, `[${SERVER.v6}]:3479`];
 
-/** Starts `binary serve` and waits until it says that it is ready. Files in `pages` of the directory are served, too. */
-export async function startServer(binary, directory) {
+/**
+ * Starts `binary serve` and waits until it says that it is ready. Files in `pages` of the directory are served, too. `others`
+ * replaces flags by name.
+ */
+export async function startServer(binary, directory, others = {}) {
   const flags = { udp: [...UDP, ...UDP6], tcp: [], 'public-ip': [SERVER.v4, SERVER.v6], 'allow-peer': PREFIXES };
   for (const host of [SERVER.v4, `[${SERVER.v6}]`]) flags.tcp.push(`${host}:443`, `${host}:3478`);
   flags['static-dir'] = [join(directory, 'pages')];
-  mkdirSync(join(directory, 'pages'));
+  Object.assign(flags, others);
+  mkdirSync(join(directory, 'pages'), { recursive: true });
   const listed = Object.entries(flags).flatMap(([flag, values]) => values.flatMap((value) => [`--${flag}`, value]));
   const serve = ['serve', '--log-format', 'json', '--state-dir', join(directory, 'state'), '--turns', 'always'];
   const child = spawn('ip', ['netns', 'exec', 'srv', binary, ...serve, ...listed], {
