@@ -11,7 +11,6 @@ use common::{Output, Place, Server, finish};
 use relais::credentials::turn;
 use serde_json::Value;
 
-const INSIDE: &str = "RELAIS_TEST_NAMESPACE";
 /// The server's address and the visitor's: ordinary public ones, which no peer policy denies, and which lead nowhere
 /// but between the two namespaces.
 const SERVER: &str = "5.0.0.1";
@@ -32,24 +31,9 @@ ip -n far link set eth0 up
 ip -n far link set lo up
 exec \"$0\" \"$@\"";
 
-/// True within the namespaces. Outside it makes them, runs the test `name` there, and checks how that went.
+/// True within the namespaces.
 fn is_inside(name: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", SETUP])
-        .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare of util-linux");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{name} in network namespaces (user namespaces, iproute2 and nftables are needed): {text}"
-    );
-    false
+    common::is_inside(name, &["--mount"], SETUP)
 }
 
 /// A server on its usual port, with `extra` arguments.

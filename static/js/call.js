@@ -1,30 +1,35 @@
 // The call page: ties devices, room and views together.
 
+import { followRoom } from "./call-log.js";
 import { Devices } from "./devices.js";
+import { Figures } from "./figures.js";
 import { setUpLanguages, text } from "./i18n.js";
 import { closingIsMine, resetHost, setUpHost, showHost } from "./host.js";
+import { startLog } from "./log.js";
 import { clearNotices, notify, unnotify } from "./notices.js";
-import { join, RELAY_MODES } from "../relais.js";
+import { join } from "../relais.js";
+import { askedMode, setUpRelay } from "./relay-switch.js";
 import { isRoomName, roomIn, understand } from "./room-name.js";
 import { copyLink, shareLink } from "./share.js";
 import { playAll, removeAll, removeTile, showStream, showTile } from "./tiles.js";
 import { keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
-import { byId, fillPicker, problemKeys, refuse, show, showDetails, showRoute, showStatus } from "./views.js";
+import { byId, fillPicker, problemKeys, refuse, show, showRoute, showStatus } from "./views.js";
 
 const STORE_NAME = "relais.name";
 const name = roomIn(location.pathname) ?? "";
 const sessionKey = `relais.session.${name}`;
-const askedMode = new URLSearchParams(location.search).get("relay");
-const queryMode = RELAY_MODES.includes(askedMode) ? askedMode : null;
 /** Others know this page by it when it comes back under another peer id. */
 const instance = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 
 /** Why somebody is gone: the languages have a sentence for each. */
 const LEAVING = new Set(["left", "lost", "reload", "kicked", "revoked"]);
 
+const log = startLog("call");
 const devices = new Devices();
+const figures = new Figures(byId("figures-list"));
+const relaySwitch = setUpRelay(setRelay);
 let room = null;
-let relay = queryMode;
+let relay = askedMode();
 let everConnected = false;
 
 takeToken();
@@ -49,7 +54,7 @@ async function begin() {
   const before = inCallBeforeReload();
   if (before) Object.assign(devices.wanted, before.wanted);
   if (before) relay = before.relay;
-  showRelaySwitch();
+  relaySwitch.take(relay);
   if (!before) show("prejoin");
   await devices.open();
   if (before) enter(before);
@@ -84,6 +89,7 @@ function enter(before = null) {
     info: devices.info,
     relay,
   });
+  followRoom(log, room);
   wireRoom(room);
   show("stage");
   setTitle();
@@ -187,8 +193,15 @@ function refreshCall() {
   showStatus(stateWord(peers));
   const routed = peers.filter((peer) => peer.route && peer.state === "connected");
   showRoute((routed.find((peer) => peer.route.kind === "relay") ?? routed[0])?.route ?? null);
-  if (byId("settings").open) showDetails(peers);
-  if (relay && peers.some((peer) => peer.state === "failed")) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+  byId("no-figures").hidden = figures.update(peers) > 0;
+  warnAboutFailure(peers.find((peer) => peer.state === "failed"));
+}
+
+/** Somebody is there, but no way to them has been found; it is tried again by itself. */
+function warnAboutFailure(peer) {
+  if (!peer) return unnotify("no-way");
+  if (relay) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+  else notify("notice.no-way", { name: nameOf(peer) }, { id: "no-way", kind: "warn" });
 }
 
 function stateWord(peers) {
@@ -205,16 +218,12 @@ function warnAboutRelay() {
   }
 }
 
-function setRelay(on) {
-  relay = on ? (queryMode ?? "any") : null;
-  showRelaySwitch();
+function setRelay(mode) {
+  relay = mode;
+  log.add("relay", { mode });
   unnotify("relay");
   room?.setRelay(relay);
   warnAboutRelay();
-}
-
-function showRelaySwitch() {
-  for (const box of document.querySelectorAll("[data-relay]")) box.checked = relay !== null;
 }
 
 function refreshDevices() {
@@ -311,18 +320,12 @@ function wireControls() {
   for (const select of document.querySelectorAll("[data-pick]")) {
     select.addEventListener("change", () => devices.pick(select.dataset.pick, select.value));
   }
-  for (const box of document.querySelectorAll("[data-relay]")) box.addEventListener("change", () => setRelay(box.checked));
   click("hang-up", hangUp);
   click("rejoin", rejoin);
   click("retry", rejoin);
   click("screen", toggleScreen);
   click("sound", playAll);
-  for (const id of ["open-settings", "badge"]) {
-    click(id, () => {
-      byId("settings").showModal();
-      showDetails(room?.peers ?? []);
-    });
-  }
+  click("open-settings", () => byId("settings").showModal());
   click("close-settings", () => byId("settings").close());
   byId("settings").addEventListener("click", (event) => event.target === event.currentTarget && event.target.close());
   byId("fullscreen").hidden = !document.fullscreenEnabled;
@@ -330,7 +333,32 @@ function wireControls() {
   byId("share").hidden = !navigator.share;
   click("share", () => shareLink(name, room));
   setUpHost(() => room);
+  wireFigures(click);
   wirePage();
+}
+
+function wireFigures(click) {
+  const showFigures = (shown) => {
+    byId("figures").hidden = !shown;
+    byId("open-figures").setAttribute("aria-pressed", String(shown));
+  };
+  for (const id of ["open-figures", "badge"]) click(id, () => showFigures(byId("figures").hidden));
+  click("close-figures", () => {
+    showFigures(false);
+    byId("open-figures").focus();
+  });
+  click("show-figures", () => {
+    byId("settings").close();
+    showFigures(true);
+    byId("close-figures").focus();
+  });
+  click("save-log", () => log.save());
+  for (const button of document.querySelectorAll("[data-save-log]")) button.addEventListener("click", () => log.save());
+  addEventListener("keydown", (event) => {
+    if (!event.altKey || event.ctrlKey || event.metaKey || event.code !== "KeyS" || !room) return;
+    event.preventDefault();
+    showFigures(byId("figures").hidden);
+  });
 }
 
 function wirePage() {
