@@ -119,17 +119,44 @@ test("the socket breaks: the call goes on, and the session is resumed", async ()
   await until(pages[1], "the relay takes over", ({ state, local }) => state === "connected" && local?.type === "relay");
 });
 
+/** Remembers the longest time without a picture of the other side. Runs in the page. */
+function watchPictures() {
+  const video = document.querySelector(".tile video");
+  let last = performance.now();
+  window.longestGap = 0;
+  const next = () => {
+    window.longestGap = Math.max(window.longestGap, performance.now() - last);
+    last = performance.now();
+    video.requestVideoFrameCallback(next);
+  };
+  video.requestVideoFrameCallback(next);
+}
+
 for (const { name, query, signal } of [
   { name: "a direct call goes on", query: "", signal: "SIGTERM" },
   { name: "a relayed call comes back by itself", query: "?relay=udp", signal: "SIGKILL" },
 ]) {
-  test(`the server restarts in mid-call (${signal}): ${name}`, async () => {
+  test(`the server restarts in mid-call (${signal}): ${name}`, async (t) => {
     await call(query);
     const before = await Promise.all(pages.map(look));
+    for (const page of pages) await page.evaluate(watchPictures);
     await server.halt(signal);
     for (const page of pages) await page.locator(".toast", { hasText: "out of reach" }).waitFor();
     if (!query) await picturesArriveOnBoth(...pages);
+    const gone = await Promise.all(pages.map(look));
     await server.again();
+    const back = performance.now();
+    await Promise.all(pages.map((page, index) => until(page, "pictures again", ({ frames }) => frames > gone[index].frames)));
+    const took = Math.round(performance.now() - back);
+    t.diagnostic(`pictures ${took} ms after the server was back`);
+    assert.ok(took < 5_000, `back after ${took} ms`);
+    if (!query) {
+      for (const page of pages) {
+        const worst = Math.round(await page.evaluate(() => window.longestGap));
+        t.diagnostic(`longest time without a new picture: ${worst} ms`);
+        assert.ok(worst < 2_000, `never stops: ${worst} ms without a picture`);
+      }
+    }
     for (const page of pages) await page.locator(".toast[data-id=server]").waitFor({ state: "detached", timeout: 30_000 });
     await picturesArriveOnBoth(...pages);
     for (const [index, page] of pages.entries()) {

@@ -127,6 +127,7 @@ test("the delay doubles, is half random, and has an end", () => {
   assert.equal(backOff(1, () => 0), 250);
   assert.equal(backOff(1, () => 1), 500);
   assert.equal(backOff(3, () => 1), 2_000);
+  assert.equal(backOff(10, () => 1), 2_000, "a restarted server is back soon");
   assert.equal(backOff(50, () => 1), 8_000);
 });
 
