@@ -8,7 +8,7 @@
 
 const FIRST_DELAY = 500;
 /** A server that is restarted is back soon, and relayed calls wait for it; one that stays away is asked less often. */
-const SOON_DELAY = 2_000;
+const SOON_DELAY = 1_500;
 const SOON_ATTEMPTS = 10;
 const LONGEST_DELAY = 8_000;
 /** Our own ping: browsers do not show the WebSocket's, and a dead network closes nothing. */
