@@ -10,6 +10,7 @@
 //!   [`cli`] is what the command line runs.
 
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;
