@@ -11,7 +11,6 @@ use common::{Output, Place, Server, finish};
 use relais::credentials::turn;
 use serde_json::Value;
 
-const INSIDE: &str = "RELAIS_TEST_NAMESPACE";
 /// The server's address and the visitor's: ordinary public ones, which no peer policy denies, and which lead nowhere
 /// but between the two namespaces.
 const SERVER: &str = "5.0.0.1";
@@ -32,24 +31,9 @@ ip -n far link set eth0 up
 ip -n far link set lo up
 exec \"$0\" \"$@\"";
 
-/// True within the namespaces. Outside it makes them, runs the test `name` there, and checks how that went.
+/// True within the namespaces.
 fn is_inside(name: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--net", "--mount", "sh", "-c", SETUP])
-        .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare of util-linux");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{name} in network namespaces (user namespaces, iproute2 and nftables are needed): {text}"
-    );
-    false
+    common::is_inside(name, &["--mount"], SETUP)
 }
 
 /// A server on its usual port, with `extra` arguments.
@@ -110,7 +94,7 @@ fn nothing_is_wrong_with_a_good_server() {
     if !is_inside("nothing_is_wrong_with_a_good_server") {
         return;
     }
-    let server = serve(&[]);
+    let server = serve(&["--tcp", &format!("{SERVER}:8443")]);
     let report = named(&server, &[], 0, &[]);
     assert_eq!(report["verdict"], "Good: everything that was tested works.");
     for (test, words) in [
@@ -136,6 +120,10 @@ fn nothing_is_wrong_with_a_good_server() {
     assert_eq!((code, causes(&report)), (0, Vec::new()), "{report:#}");
     assert!(finding(&report, "ice")["text"].as_str().expect("text").contains("transports offered"), "{report:#}");
     assert_eq!(finding(&report, "turn")["received"], 50, "{report:#}");
+    let tls = report["findings"].as_array().expect("a list").iter();
+    let tls = tls.filter(|finding| finding["test"] == "turn" && finding["transport"] == "tls");
+    let tls: Vec<_> = tls.map(|finding| finding["server"].as_str().expect("an address")).collect();
+    assert_eq!(tls, [format!("{SERVER}:3478"), format!("{SERVER}:8443")], "every port that is offered");
     let (code, report) = check(&stranger, &[&format!("https://{SERVER}:3478/#t=x.y.z"), "--ca", authority]);
     assert_eq!((code, causes(&report)), (2, vec!["token-refused"]), "{report:#}");
 }

@@ -13,35 +13,11 @@ use net_common::{
 };
 use relais::config::{Config, PublicIp};
 
-const INSIDE: &str = "RELAIS_TEST_NAMESPACE";
-
-/// True within the namespace. Outside it makes one, runs `setup` and the test `name` there, and checks how that went.
+/// True within a network namespace where `setup` has run.
 fn is_inside(name: &str, setup: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
     // Clients' ports are apart from the relay's, so that a rule can name either.
     let base = "ip link set lo up; echo 20000 30000 >/proc/sys/net/ipv4/ip_local_port_range";
-    let output = Command::new("unshare")
-        .args([
-            "--user",
-            "--map-root-user",
-            "--net",
-            "sh",
-            "-c",
-            &format!("set -e; {base}; {setup}; exec \"$0\" \"$@\""),
-        ])
-        .arg(std::env::current_exe().expect("this program"))
-        .args(["--exact", name, "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare of util-linux");
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{name} in a network namespace (user namespaces, iproute2 and nftables are needed): {text}"
-    );
-    false
+    common::is_inside(name, &[], &format!("set -e; {base}; {setup}; exec \"$0\" \"$@\""))
 }
 
 const FIREWALL: &str =

@@ -10,7 +10,8 @@ use relais::relay::event::REPLY_CAPACITY;
 use relais::relay::stun::{Builder, Class, Integrity, Message, attr, method};
 use relais::relay::tcp::{BindError, ConnectError, ConnectionId, LinkId};
 use relais::relay::{
-    Event, Family, FiveTuple, OpenError, Output, Relay, RelayId, Route, Settings, Shared, TcpOutput, Transport,
+    Alternate, Event, Family, FiveTuple, OpenError, Output, Relay, RelayId, Route, Settings, Shared, TcpOutput,
+    Transport,
 };
 use relais::time::{Mono, Now};
 
@@ -21,7 +22,8 @@ const REALM: &str = "relais";
 const PERMISSIONS: usize = 16;
 const TCP_CONNECTIONS: usize = 4;
 
-fn shared(deny: bool) -> Arc<Shared> {
+/// Settings, with peers denied or not, and with the two addresses of RFC 5780 or with one.
+fn shared(deny: bool, alternate: Option<Alternate>) -> Arc<Shared> {
     let block = |network: &str, prefix| relais::config::Cidr { network: network.parse().expect("address"), prefix };
     Arc::new(Shared::new(Settings {
         realm: REALM.into(),
@@ -32,7 +34,7 @@ fn shared(deny: bool) -> Arc<Shared> {
         own_ips: vec!["192.0.2.1".parse().expect("address"), "127.0.0.1".parse().expect("address")],
         service_ports: vec![3478],
         public_ips: Vec::new(),
-        alternate: None,
+        alternate,
         allow_peers: Vec::new(),
         deny_peers: if deny { vec![block("8.0.0.0", 8), block("2000::", 3)] } else { Vec::new() },
         permissions: PERMISSIONS,
@@ -56,10 +58,32 @@ fn tuple(number: u8) -> FiveTuple {
     FiveTuple { client: client.parse().expect("address"), server: server.parse().expect("address"), transport }
 }
 
+/// The addresses of RFC 5780 that a run's first byte asks for: none, or two of either family.
+fn alternate(number: u8) -> Option<Alternate> {
+    let (first, other) = match number & 3 {
+        1 => ("192.0.2.1:3478", "192.0.2.2:3479"),
+        2 => ("[2001:db8::1]:3478", "[2001:db8::2]:3479"),
+        _ => return None,
+    };
+    Some(Alternate { first: first.parse().expect("address"), other: other.parse().expect("address") })
+}
+
+/// Where the answer to a request may go and come from: its own five-tuple, and with two addresses any of our four and
+/// any port of the client's.
+fn assert_answers(to: &FiveTuple, asked: &FiveTuple, alternate: Option<Alternate>) {
+    let Some(alternate) = alternate.filter(|_| to != asked) else { return assert_eq!(to, asked) };
+    assert_eq!((to.transport, to.client.ip()), (Transport::Udp, asked.client.ip()));
+    assert_ne!(to.client.port(), 0);
+    let (first, other) = (alternate.first, alternate.other);
+    assert!([first.ip(), other.ip()].contains(&to.server.ip()));
+    assert!([first.port(), other.port()].contains(&to.server.port()));
+}
+
 /// Without credentials nothing is opened, kept or forwarded, and the answer to a datagram is one, and small.
 pub fn relay_unauthenticated(data: &[u8]) {
-    let mut relay = Relay::new(shared(false), 7);
     let mut steps = Steps::new(data);
+    let alternate = alternate(steps.byte());
+    let mut relay = Relay::new(shared(false, alternate), 7);
     let now = Now { mono: Mono(1), unix: 1_800_000_000 };
     while !steps.is_done() {
         let (tuple, datagram) = (tuple(steps.byte()), steps.bytes());
@@ -69,7 +93,8 @@ pub fn relay_unauthenticated(data: &[u8]) {
             match output {
                 Output::ToClient { tuple: to, bytes } => {
                     replies += 1;
-                    assert_eq!(to, tuple);
+                    assert_answers(&to, &tuple, alternate);
+                    assert!(Message::parse(&bytes).is_ok());
                     // In whole packets, and what counts is requests of 40 bytes or more.
                     let (sent, asked) = (bytes.len() + 28, datagram.len().max(40) + 28);
                     assert!(sent <= 2 * asked, "{sent} for {asked}");
@@ -107,7 +132,7 @@ pub fn relay_authenticated(data: &[u8]) {
     let now = Now { mono: Mono(1), unix: 1_800_000_000 };
     let (open, links, next_port) = (HashSet::new(), HashSet::new(), 50_000);
     let mut world = World {
-        relay: Relay::new(shared(false), 7),
+        relay: Relay::new(shared(false, None), 7),
         now,
         open,
         links,
@@ -166,7 +191,7 @@ impl World {
             // Time passes and the timer is late.
             8 => self.now = self.now + Duration::from_secs(u64::from(steps.byte()) * 4),
             9 => self.relay.revoke(self.now, if number & 1 == 0 { "p.a" } else { "p.b" }),
-            10 => self.relay.set_shared(shared(number & 1 == 0)),
+            10 => self.relay.set_shared(shared(number & 1 == 0, None)),
             11 => self.refuse = number & 1 == 0,
             12 => self.arrive(number, steps),
             // What became of a TCP connection, one that is there or not.

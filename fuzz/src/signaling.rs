@@ -129,6 +129,19 @@ pub(crate) fn settle<D: Dialect>(hub: &mut Hub, now: Mono, clients: &mut [(D, bo
     }
 }
 
+/// A Socket.IO session with both namespaces to come.
+pub(crate) fn session(now: Mono, transport: socketio::Transport) -> Session<Sockets<Pages>> {
+    let terms = Terms {
+        timing: Timing::default(),
+        max_payload: MAX_PAYLOAD,
+        packets_per_second: 100,
+        bytes_per_second: 100_000,
+        bytes_burst: 100_000,
+    };
+    let sockets = Sockets::new(now, CONNECT_TIMEOUT, MAX_PAYLOAD, Pages::new(None));
+    Session::new(now, "sid", transport, &terms, sockets)
+}
+
 /// Packets read and written again are the same; a session survives whatever comes over either transport.
 pub fn socketio_packet(data: &[u8]) {
     let mut steps = Steps::new(data);
@@ -144,15 +157,7 @@ pub fn socketio_packet(data: &[u8]) {
     let desk = Desk::default();
     let mut now = Mono(0);
     let transport = if steps.byte() & 1 == 0 { socketio::Transport::Polling } else { socketio::Transport::WebSocket };
-    let terms = Terms {
-        timing: Timing::default(),
-        max_payload: MAX_PAYLOAD,
-        packets_per_second: 100,
-        bytes_per_second: 100_000,
-        bytes_burst: 100_000,
-    };
-    let sockets = Sockets::new(now, CONNECT_TIMEOUT, MAX_PAYLOAD, Pages::new(None));
-    let mut session = Session::new(now, "sid", transport, &terms, sockets);
+    let mut session = session(now, transport);
     let mut hub = Hub::new(HubLimits { rooms: 2, ..HubLimits::default() });
     run(&mut session, &mut hub, now);
     while !steps.is_done() {

@@ -4,16 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use relais::signaling::dialect::socketio::limits::CONNECT_TIMEOUT;
 use relais::signaling::dialect::socketio::packet::{EnginePacket, Packet, PacketKind};
-use relais::signaling::dialect::socketio::{Frame, Output, Pages, Session, Signal, Sockets, Terms, Timing, Transport};
+use relais::signaling::dialect::socketio::{Frame, Output, Pages, Session, Signal, Sockets, Transport};
 use relais::signaling::{Hub, HubLimits, LinkId, Output as HubOutput};
 use relais::time::Mono;
 
 use super::Steps;
-use super::signaling::Desk;
+use super::signaling::{Desk, session};
 
-const MAX_PAYLOAD: usize = 10_000;
 const NAMESPACES: [&str; 2] = ["", "/webrtc,"];
 
 /// What a client remembers of one namespace.
@@ -42,24 +40,17 @@ struct World {
     desk: Desk,
 }
 
-fn session(now: Mono) -> Session<Sockets<Pages>> {
-    let terms = Terms {
-        timing: Timing::default(),
-        max_payload: MAX_PAYLOAD,
-        packets_per_second: 100,
-        bytes_per_second: 100_000,
-        bytes_burst: 100_000,
-    };
-    let sockets = Sockets::new(now, CONNECT_TIMEOUT, MAX_PAYLOAD, Pages::new(None));
-    Session::new(now, "sid", Transport::WebSocket, &terms, sockets)
-}
-
 /// Three clients with both namespaces each.
 pub fn socketio_sessions(data: &[u8]) {
     let limits = HubLimits { rooms: 3, replay_messages: 8, ..HubLimits::default() };
     let now = Mono(0);
     let clients = (0..3)
-        .map(|connection| Client { session: session(now), connection, memory: Default::default(), awaited: 0 })
+        .map(|connection| Client {
+            session: session(now, Transport::WebSocket),
+            connection,
+            memory: Default::default(),
+            awaited: 0,
+        })
         .collect();
     let mut world = World { hub: Hub::new(limits), now, clients, connections: 3, desk: Desk::default() };
     world.settle();
@@ -119,7 +110,7 @@ impl World {
         }
         client.connection = self.connections;
         self.connections += 1;
-        client.session = session(self.now);
+        client.session = session(self.now, Transport::WebSocket);
         client.awaited = 0;
         client.memory.iter_mut().for_each(|memory| memory.is_in = false);
     }

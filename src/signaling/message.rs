@@ -235,6 +235,24 @@ pub struct Join {
     pub session: Option<SessionRequest>,
 }
 
+#[cfg(test)]
+impl Join {
+    /// A member whom nothing is known of, without a session.
+    pub(crate) fn nobody(room: RoomKey, peer: &str) -> Self {
+        Self {
+            room,
+            peer: peer.into(),
+            role: Role::Member,
+            name: None,
+            instance: None,
+            alias: None,
+            pass: Pass::default(),
+            refused: None,
+            session: None,
+        }
+    }
+}
+
 /// The resumable part of a [`Join`].
 #[derive(Clone, Debug)]
 pub struct SessionRequest {

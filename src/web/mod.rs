@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod assets;
+pub mod compressed;
 mod desk;
 pub mod diagnosis;
 pub mod figures;

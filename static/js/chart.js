@@ -16,8 +16,9 @@ const HEADROOM = 1.1;
  * @param {number} [options.series] how many lines
  * @param {string | (() => string)} [options.label] what is shown; a function is asked again each time
  * @param {(value: number) => string} [options.format] a value in words; default: the number and the unit
+ * @param {(() => string) | null} [options.name] the whole accessible name, where label and last values do not tell it
  */
-export function sparkline(svg, { points = 60, max = null, unit = "", series = 1, label = "", format = null } = {}) {
+export function sparkline(svg, { points = 60, max = null, unit = "", series = 1, label = "", format = null, name = null } = {}) {
   const say = format ?? ((value) => `${round(value)}${unit ? ` ${unit}` : ""}`);
   const shown = Array.from({ length: series }, () => []);
   svg.setAttribute("viewBox", `0 0 ${points - 1} ${HEIGHT}`);
@@ -29,9 +30,12 @@ export function sparkline(svg, { points = 60, max = null, unit = "", series = 1,
     const highest = max ?? Math.max(0, ...shown.flat().filter(isValue)) * HEADROOM;
     shown.forEach((values, index) => lines[index].setAttribute("d", path(values, points, highest)));
     area?.setAttribute("d", surface(shown[0], points, highest));
+    svg.setAttribute("aria-label", name ? name() : nameOf());
+  };
+  const nameOf = () => {
     const last = shown.map((values) => (isValue(values.at(-1)) ? say(values.at(-1)) : "–")).join(" / ");
-    const name = typeof label === "function" ? label() : label;
-    svg.setAttribute("aria-label", name ? `${name}: ${last}` : last);
+    const what = typeof label === "function" ? label() : label;
+    return what ? `${what}: ${last}` : last;
   };
   redraw();
   return {

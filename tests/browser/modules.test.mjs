@@ -13,7 +13,8 @@ import commonFr from "../../static/js/lang/fr.js";
 import { withoutSecrets } from "../../static/js/log.js";
 import { isRoomName, randomRoomName, roomIn, toRoomName, understand } from "../../static/js/room-name.js";
 import { backOff } from "../../static/relais/signaling.js";
-import { judgeRoute, readRoute } from "../../static/relais/stats.js";
+import { videoLimit } from "../../static/relais/media.js";
+import { figures, judgeRoute, readMedia, readRoute } from "../../static/relais/stats.js";
 import { linkTo, tokenRole, tokenRoom } from "../../static/js/token.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
@@ -147,10 +148,43 @@ test("the selected pair is found with and without a transport entry", () => {
     ["L", { id: "L", candidateType: "relay", relayProtocol: "tcp" }],
     ["R", { id: "R", candidateType: "host" }],
   ];
-  const route = { local: "relay", remote: "host", relay: "tcp", roundTrip: null, bytes: 3, at: 5 };
+  const route = { local: "relay", remote: "host", relay: "tcp", roundTrip: null, sent: 1, received: 2, at: 5 };
   assert.deepEqual(readRoute(new Map([["P", pair], ...candidates])), route);
   assert.deepEqual(readRoute(new Map([["T", { type: "transport", selectedCandidatePairId: "P" }], ["P", { ...pair, nominated: false }], ...candidates])), route);
   assert.equal(readRoute(new Map(candidates)), null);
+});
+
+test("figures of a connection: rates and losses between two readings", () => {
+  const reading = (at, sent, received, packets, lost) => ({
+    route: { at, sent, received },
+    media: readMedia(new Map([
+      ["A", { type: "inbound-rtp", kind: "audio", packetsReceived: packets / 2, packetsLost: lost }],
+      ["V", { type: "inbound-rtp", kind: "video", packetsReceived: packets / 2, packetsLost: 0, frameWidth: 640, frameHeight: 480, framesPerSecond: 30 }],
+      ["O", { type: "outbound-rtp", kind: "video", frameWidth: 320, frameHeight: 240, framesPerSecond: 15, qualityLimitationReason: "cpu" }],
+      ["R", { type: "remote-inbound-rtp", kind: "video", fractionLost: 0.25 }],
+    ])),
+  });
+  const first = reading(1_000, 0, 0, 100, 0);
+  const second = reading(2_000, 1_000, 2_000, 190, 10);
+  assert.deepEqual(figures(first, second), {
+    in: 16_000,
+    out: 8_000,
+    lossIn: 0.1,
+    lossOut: 0.25,
+    shown: { width: 640, height: 480, rate: 30 },
+    sent: { width: 320, height: 240, rate: 15, limited: "cpu" },
+  });
+  const { in: rate, lossIn } = figures(null, second);
+  assert.deepEqual([rate, lossIn], [null, null]);
+  assert.equal(figures(second, first).in, null, "another connection since");
+});
+
+test("what a page sends is divided among all others", () => {
+  assert.equal(videoLimit(1), null);
+  for (const others of [2, 3, 4, 5]) {
+    const { maxBitrate, scaleDown } = videoLimit(others);
+    assert.ok(maxBitrate * others <= 3_000_010 && scaleDown > 1);
+  }
 });
 
 test("room names, typed and pasted", () => {

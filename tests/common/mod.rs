@@ -132,6 +132,30 @@ pub fn finish(command: &mut Command, shown: &[&str]) -> Output {
     Output { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
 
+/// True within namespaces of the test `name`. Outside it runs the test there, by `unshare` with these arguments and a
+/// script `setup` that has `exec "$0" "$@"` at its end, and checks how that went.
+pub fn is_inside(name: &str, unshare: &[&str], setup: &str) -> bool {
+    const INSIDE: &str = "RELAIS_TEST_NAMESPACE";
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net"])
+        .args(unshare)
+        .args(["sh", "-c", setup])
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--exact", name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare of util-linux");
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{name} in network namespaces (user namespaces, iproute2 and nftables are needed): {text}"
+    );
+    false
+}
+
 /// A running `relais serve`. It is killed when dropped.
 pub struct Server {
     child: Child,

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use serde_json::value::RawValue;
 
+use super::socketio::{Terms, Timing};
 use super::{Ice, Invitation, Permit, Services};
 use crate::signaling::{Body, Fault, Invite, Pass, PeerId, Random, Role};
 
@@ -68,4 +69,15 @@ impl Services for Shell {
 
 pub(super) fn json(text: &str) -> Body {
     RawValue::from_string(text.to_owned()).expect("JSON").into()
+}
+
+/// What a Socket.IO connection may do: little.
+pub(super) fn terms() -> Terms {
+    Terms {
+        timing: Timing::default(),
+        max_payload: 1000,
+        packets_per_second: 20,
+        bytes_per_second: 2000,
+        bytes_burst: 2000,
+    }
 }

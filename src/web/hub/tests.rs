@@ -1,5 +1,5 @@
 use super::*;
-use crate::signaling::{Event, Join, Kind, Pass, Role, To};
+use crate::signaling::{Event, Join, Kind, Pass, To};
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -9,17 +9,7 @@ fn start(message_bytes: usize) -> HubHandle {
 }
 
 fn wish(peer: &str, room: usize) -> Join {
-    Join {
-        room: RoomKey::Call(format!("r{room}").into()),
-        peer: peer.into(),
-        role: Role::Member,
-        name: None,
-        instance: None,
-        alias: None,
-        pass: Pass::default(),
-        refused: None,
-        session: None,
-    }
+    Join::nobody(RoomKey::Call(format!("r{room}").into()), peer)
 }
 
 async fn join(hub: &HubHandle, peer: &str, room: usize) -> Port {

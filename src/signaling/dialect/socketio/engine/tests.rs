@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use super::super::super::testing;
 use super::*;
 
 const START: Mono = Mono(1_000);
@@ -9,14 +10,7 @@ fn at(seconds: u64) -> Mono {
 }
 
 fn engine(transport: Transport) -> Engine {
-    let terms = Terms {
-        timing: Timing::default(),
-        max_payload: 1000,
-        packets_per_second: 20,
-        bytes_per_second: 2000,
-        bytes_burst: 2000,
-    };
-    Engine::new(START, "sid", transport, &terms)
+    Engine::new(START, "sid", transport, &testing::terms())
 }
 
 /// A polling engine whose open packet was taken.

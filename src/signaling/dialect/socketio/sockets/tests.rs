@@ -1,10 +1,8 @@
-use super::super::super::testing::Shell;
+use super::super::super::testing::{self, Shell};
 use super::super::limits::CONNECT_TIMEOUT;
-use super::super::{Frame, Output, Pages, Session, Signal, Terms, Timing, Transport};
+use super::super::{Frame, Output, Pages, Session, Signal, Transport};
 use super::*;
-use crate::signaling::{
-    Command, Event, Hub, HubLimits, Join, Kind, LinkId, Output as HubOutput, Pass, PeerId, Role, RoomKey, To,
-};
+use crate::signaling::{Command, Event, Hub, HubLimits, Join, Kind, LinkId, Output as HubOutput, RoomKey, To};
 
 const NOW: Mono = Mono(0);
 
@@ -17,13 +15,7 @@ struct World {
 }
 
 fn session() -> Session<Sockets<Pages>> {
-    let terms = Terms {
-        timing: Timing::default(),
-        max_payload: 1000,
-        packets_per_second: 20,
-        bytes_per_second: 2000,
-        bytes_burst: 2000,
-    };
+    let terms = testing::terms();
     let sockets = Sockets::new(NOW, CONNECT_TIMEOUT, terms.max_payload, Pages::new(None));
     Session::new(NOW, "sid", Transport::WebSocket, &terms, sockets)
 }
@@ -48,18 +40,8 @@ impl World {
     /// Something reaches the by-id socket, or the one in a room, of that id.
     fn send(&mut self, room: RoomKey, to: &str, number: u64) {
         let link = LinkId { connection: 1000 + number, slot: 0 };
-        let join = Join {
-            room,
-            peer: PeerId::from(format!("other{number}").as_str()),
-            role: Role::Member,
-            name: None,
-            instance: None,
-            alias: None,
-            pass: Pass::default(),
-            refused: None,
-            session: None,
-        };
-        let body = Some(super::super::super::testing::json(&number.to_string()));
+        let join = Join::nobody(room, &format!("other{number}"));
+        let body = Some(testing::json(&number.to_string()));
         self.hub.handle_command(NOW, link, Command::Join(Box::new(join)));
         self.hub.handle_command(NOW, link, Command::Send { to: To::Peer(to.into()), kind: Kind::Offer, body });
         self.hub.handle_command(NOW, link, Command::Leave);
