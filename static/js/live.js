@@ -91,7 +91,7 @@ function onChange(peer) {
     again = FIRST_AGAIN;
     unnotify("relay");
   } else if (peer.state === "failed") {
-    if (relay) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+    if (relay && room.state === "joined") notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
     if (!isOurs(peer)) askAgain();
   }
   refresh();
@@ -147,7 +147,7 @@ function isLive() {
 /** How it stands, in one word: the languages have a title and a sentence for each. */
 function stateWord() {
   const peer = streamer();
-  if (peer?.state === "connected") return isDark(peer) ? "dark" : "live";
+  if (peer?.state === "connected") return isDark(peer) ? (peer.info.mic === false ? "silent" : "dark") : "live";
   if (room.state === "waiting") return "unreachable";
   if (room.state !== "joined") return "joining";
   if (!peer) return gone();
@@ -173,7 +173,7 @@ function refresh() {
   if (refusal && !peer) return leave();
   document.body.dataset.state = word;
   say(byId("status"), `live.state.${word}`);
-  byId("status-dot").dataset.state = { live: "connected", dark: "connected" }[word] ?? word;
+  byId("status-dot").dataset.state = ["live", "dark", "silent"].includes(word) ? "connected" : word;
   byId("waiting").hidden = word === "live";
   if (word !== "live") {
     say(byId("waiting-title"), `live.${word}.title`);

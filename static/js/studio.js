@@ -123,7 +123,7 @@ function wireRoom(mine) {
     refresh();
   });
   on("change", ({ peer }) => {
-    if (relay && peer.state === "failed") notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+    if (relay && peer.state === "failed" && mine.state === "joined") notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
     refresh();
   });
   on("viewers", refresh);
@@ -239,7 +239,8 @@ function refreshMedia() {
 function refresh() {
   showAir(since, room?.state ?? "closed");
   showViewers(room);
-  byId("no-watchers").hidden = figures.update(room?.peers ?? []) > 0;
+  // Before it is live there is nothing to measure.
+  byId("no-watchers").hidden = figures.update(since && room ? room.peers : []) > 0;
 }
 
 function setTitle() {
