@@ -5,6 +5,7 @@
 //! * [`relay`] and [`signaling`] are sans-IO: they are fed time, bytes and randomness, and hold no socket,
 //!   lock, clock or task. `tests/architecture.rs` keeps it so.
 //! * [`net`] is the shell of `relay`, [`web`] the shell of `signaling` and the HTTP surface.
+//! * [`qr`] draws links for phones.
 //! * [`webhooks`] tells back ends what happens.
 //! * [`config`], [`credentials`], [`metrics`], [`state`], [`time`] are used by all; [`app`] binds everything together and
 //!   [`cli`] is what the command line runs.
@@ -17,6 +18,7 @@ pub mod credentials;
 pub mod logging;
 pub mod metrics;
 pub mod net;
+pub mod qr;
 pub mod relay;
 pub mod signaling;
 pub mod state;

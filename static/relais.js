@@ -15,6 +15,8 @@ export { RELAY_MODES } from "./relais/ice.js";
  * @param {string} [options.name] shown to the others, up to 64 characters
  * @param {object} [options.info] any JSON object; the others find it as `peer.info`
  * @param {"any" | "udp" | "tcp" | "tls" | null} [options.relay] go through the relay, by this transport
+ * @param {"streamer" | "viewer"} [options.stream] the room is a stream, and this is what the page is in it
+ * @param {boolean} [options.held] a streamer that sends nothing before `begin()`
  * @param {string} [options.server] origin of the server; default: where this module comes from
  * @param {string} [options.instance] an id of this page that survives a restart of the server; default: random
  * @param {string} [options.session] `ticket.session` of the room that this page had before it was reloaded

@@ -11,6 +11,8 @@ mod openapi;
 mod passes;
 #[path = "http/port.rs"]
 mod port;
+#[path = "http/qr.rs"]
+mod qr;
 #[path = "http/revocation.rs"]
 mod revocation;
 #[path = "http/server.rs"]
@@ -67,6 +69,54 @@ async fn caches_are_asked_again_and_told_unchanged() {
     assert_eq!((again.status, again.body.as_str(), again.header("etag")), (304, "", etag));
     let head = server.plain("HEAD /app.js HTTP/1.1\nHost: 127.0.0.1").await;
     assert_eq!((head.status, head.body.as_str(), head.header("content-length")), (200, "", "6"));
+}
+
+#[tokio::test]
+async fn embedded_files_travel_as_gzip_to_whoever_takes_it() {
+    use std::io::Read;
+    let server = Server::start(|config| config.static_dir = None).await;
+    let ask = |method: &str, more: &str| {
+        format!("{method} /relais/room.js HTTP/1.1\nHost: 127.0.0.1{more}").trim().to_owned()
+    };
+    const GZIP: &str = "\nAccept-Encoding: gzip, deflate, br";
+    let plain = server.plain(&ask("GET", "")).await;
+    let packed = server.plain(&ask("GET", GZIP)).await;
+    assert_eq!((plain.status, plain.header("content-encoding"), plain.header("vary")), (200, "", "Accept-Encoding"));
+    assert_eq!(
+        (packed.status, packed.header("content-encoding"), packed.header("vary")),
+        (200, "gzip", "Accept-Encoding")
+    );
+    assert_eq!(packed.header("content-type"), plain.header("content-type"));
+    assert_eq!(packed.header("content-length"), packed.bytes.len().to_string());
+    assert!(packed.bytes.len() * 2 < plain.bytes.len(), "{} of {}", packed.bytes.len(), plain.bytes.len());
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(&packed.bytes[..]).read_to_string(&mut unpacked).expect("gzip");
+    assert_eq!(unpacked, plain.body);
+    // Each of the two has its own tag, and is told unchanged by that alone.
+    let (of_plain, of_packed) = (plain.header("etag"), packed.header("etag"));
+    assert_ne!(of_plain, of_packed);
+    for (accept, own, other) in [("", of_plain, of_packed), (GZIP, of_packed, of_plain)] {
+        let unchanged = server.plain(&ask("GET", &format!("{accept}\nIf-None-Match: {own}"))).await;
+        assert_eq!((unchanged.status, unchanged.bytes.len(), unchanged.header("etag")), (304, 0, own));
+        assert_eq!((unchanged.header("vary"), unchanged.header("content-encoding")), ("Accept-Encoding", ""));
+        assert_eq!(server.plain(&ask("GET", &format!("{accept}\nIf-None-Match: {other}"))).await.status, 200);
+        let head = server.plain(&ask("HEAD", accept)).await;
+        let got = if accept.is_empty() { &plain } else { &packed };
+        assert_eq!((head.status, head.bytes.len(), head.header("etag")), (200, 0, own));
+        assert_eq!(head.header("content-length"), got.header("content-length"));
+        assert_eq!(head.header("content-encoding"), got.header("content-encoding"));
+    }
+    let refused = server.plain(&ask("GET", "\nAccept-Encoding: gzip;q=0")).await;
+    assert_eq!((refused.header("content-encoding"), refused.body.as_str()), ("", plain.body.as_str()));
+}
+
+#[tokio::test]
+async fn the_operators_own_files_are_served_as_they_lie_there() {
+    let server = Server::start(|_| {}).await;
+    let own = "let own = 1;\n".repeat(1000);
+    std::fs::write(server.dir.path().join("pages/own.js"), &own).expect("written");
+    let reply = server.plain("GET /own.js HTTP/1.1\nHost: 127.0.0.1\nAccept-Encoding: gzip").await;
+    assert_eq!((reply.header("content-encoding"), reply.header("vary"), reply.body.as_str()), ("", "", own.as_str()));
 }
 
 #[tokio::test]

@@ -101,6 +101,7 @@ fn certificate(web: &Web, tls: &Tls, now: u64) -> Value {
         "notAfter": validity.map(|(_, to)| to),
         "ageSeconds": validity.map(|(from, _)| now.saturating_sub(from)),
         "acmeFailures": acme.as_ref().map(|status| status.failures),
+        "acmeFailingSince": acme.as_ref().and_then(|status| status.failing_since),
         "acmeLastError": acme.as_ref().and_then(|status| status.last_error.as_deref()),
     })
 }

@@ -247,8 +247,8 @@ fn certificate(value: &Value, now: u64) -> String {
         let left = if end > now { format!("{} left", roughly(end - now)) } else { "EXPIRED".to_owned() };
         let _ = write!(text, ", {} old, until {} ({left})", roughly(age), words::utc(end));
     }
-    if let Some(error) = value["acmeLastError"].as_str() {
-        let _ = write!(text, "; ACME fails: {error}");
+    if let (Some(error), Some(since)) = (value["acmeLastError"].as_str(), value["acmeFailingSince"].as_u64()) {
+        let _ = write!(text, "; ACME fails since {}: {error}", words::utc(since));
     }
     text
 }

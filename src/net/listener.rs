@@ -9,6 +9,9 @@ use socket2::{SockRef, Socket};
 use super::{StartError, holder, relay_socket, sys};
 use crate::config::Listen;
 
+const ONE_THREAD: &str = "the socket that systemd passed for it serves one UDP thread only: start with --shards 1 \
+    (turn.shards), or take its ListenDatagram= out of the socket unit";
+
 /// A listening socket of one shard.
 pub(super) struct Listener {
     pub socket: OwnedFd,
@@ -29,7 +32,8 @@ impl Listener {
 }
 
 /// Binds every address once per shard; the result has one list per shard, all in the same order. A socket of `passed`
-/// takes the place of its address where there is one shard.
+/// takes the place of its address where there is one shard. With more there is no place for it, and none beside it, since
+/// whoever passed it holds the port: that is an error.
 ///
 /// A default address whose family this host lacks is a warning; whatever else fails stops the start.
 pub(super) fn bind_all(
@@ -40,7 +44,8 @@ pub(super) fn bind_all(
     let mut lists: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     for &address in &listen.addresses {
         let has_it = |socket: &UdpSocket| socket.local_addr().is_ok_and(|bound| bound == address);
-        let group = match passed.iter().position(has_it).filter(|_| shards == 1) {
+        let group = match passed.iter().position(has_it) {
+            Some(_) if shards > 1 => return Err(StartError { address, in_use: false, reason: ONE_THREAD.into() }),
             Some(index) => adopt(passed.swap_remove(index), address).map(|listener| vec![listener]),
             None => bind_group(address, shards),
         };
@@ -56,12 +61,8 @@ pub(super) fn bind_all(
             Err(error) => return Err(start_error(address, &error)),
         }
     }
-    for socket in passed {
-        tracing::warn!(
-            ?socket,
-            shards,
-            "a UDP socket was passed that is not in turn.udp, or not with one shard: closed"
-        );
+    for address in passed.iter().filter_map(|socket| socket.local_addr().ok()) {
+        tracing::warn!(%address, "a UDP socket was passed that the configuration does not name (turn.udp): closed");
     }
     Ok(lists)
 }
@@ -76,6 +77,7 @@ fn adopt(socket: UdpSocket, address: SocketAddr) -> io::Result<Listener> {
         sys::enable_packet_info(socket.as_fd(), address.is_ipv6())?;
     }
     let listener = Listener { socket: socket.into(), address, wildcard };
+    tracing::info!(%address, "a passed UDP socket is in use");
     log_buffers(&listener);
     Ok(listener)
 }

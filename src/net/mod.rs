@@ -298,6 +298,11 @@ impl Net {
         self.shared.grants.allocations()
     }
 
+    /// Whether the relay takes `ip` (canonical), of another host, for a peer.
+    pub fn may_be_peer(&self, ip: IpAddr) -> bool {
+        self.shared.current.get().may_be_peer(ip)
+    }
+
     /// What the packet path has counted since the start, all shards and streams together.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();

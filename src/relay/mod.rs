@@ -86,6 +86,11 @@ impl Shared {
         Self { keychain, policy, budget_key, bandwidth, revoked, settings }
     }
 
+    /// Whether the peer policy lets `ip`, of another host, be a peer.
+    pub fn may_be_peer(&self, ip: std::net::IpAddr) -> bool {
+        self.policy.judge(ip) == Some(policy::Reach::Network)
+    }
+
     /// The settings it was made from.
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -133,6 +133,9 @@ impl Hub {
         let Some(id) = self.links.remove(&link) else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.link = None;
+        if let Some(room) = self.rooms.get_mut(&peer.room) {
+            room.lose(peer);
+        }
         if peer.session.is_none() || self.limits.resume.is_zero() {
             return self.remove(&id, LeaveReason::Lost);
         }
@@ -270,10 +273,7 @@ impl Hub {
     /// bursts, a while after it was last told. `joined` has the number from the answer to its join.
     fn count_viewers(&mut self, key: &RoomKey, joined: Option<&PeerId>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
-        if !matches!(key, RoomKey::Call(_)) || room.viewers_due.is_some() {
-            return;
-        }
-        if room.watching(&self.peers) == room.viewers_told {
+        if *key == RoomKey::Direct || room.viewers_due.is_some() || room.watching == room.viewers_told {
             return;
         }
         match room.viewers_at.map(|at| at + self.limits.viewers_interval).filter(|&at| at > self.now) {
@@ -288,11 +288,14 @@ impl Hub {
     /// Whoever joined meanwhile knows a number that nobody else was told: so all are told, even the same as before.
     fn tell_viewers(&mut self, key: &RoomKey, joined: Option<&PeerId>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
-        let count = room.watching(&self.peers);
+        let count = room.watching;
         (room.viewers_told, room.viewers_at, room.viewers_due) = (count, Some(self.now), None);
         let members: Vec<PeerId> = room.members.values().filter(|member| Some(*member) != joined).cloned().collect();
         for member in members {
-            self.deliver(&member, Event::Viewers(count));
+            match key {
+                RoomKey::Stream(_) => self.mention(&member, Event::Viewers(count)),
+                _ => self.deliver(&member, Event::Viewers(count)),
+            }
         }
     }
 
@@ -337,6 +340,13 @@ impl Hub {
         if let Some(link) = peer.link {
             self.outputs.push_back(Output::Deliver { link, delivery });
         }
+    }
+
+    /// Tells what is true at the moment and told anew to who comes back: outside the count, so that nothing is kept of
+    /// it for thousands of viewers. Clients without a session do not know it.
+    fn mention(&mut self, to: &PeerId, event: Event) {
+        let Some(Peer { link: Some(link), session: Some(_), .. }) = self.peers.get(to) else { return };
+        self.outputs.push_back(Output::Deliver { link: *link, delivery: Delivery { seq: 0, event } });
     }
 
     fn with_peer(&mut self, id: &PeerId, change: impl FnOnce(&mut Peer)) {

@@ -41,7 +41,11 @@ impl Peer {
             name: self.name.clone(),
             role: self.role,
             instance: self.instance.clone(),
-            polite: viewer.order > self.order,
+            polite: match self.room {
+                // Who streams calls, as pages of the live dialect expect it.
+                RoomKey::Stream(_) => viewer.role == Role::Streamer,
+                RoomKey::Call(_) | RoomKey::Direct => viewer.order > self.order,
+            },
             connected: self.link.is_some(),
             alias: self.alias.clone(),
         }

@@ -23,6 +23,8 @@ pub(super) struct Room {
     pub(super) locked: bool,
     /// Who was kicked, the oldest first.
     barred: VecDeque<Bar>,
+    /// How many viewers are connected.
+    pub(super) watching: usize,
     /// The number of viewers that the room was last told, and when.
     pub(super) viewers_told: usize,
     pub(super) viewers_at: Option<Mono>,
@@ -42,6 +44,7 @@ pub(super) enum Bar {
 impl Room {
     pub(super) fn add(&mut self, peer: &Peer) {
         self.members.insert(peer.order, peer.id.clone());
+        self.arrive(peer);
         if matches!(peer.room, RoomKey::Stream(_)) && peer.role == Role::Streamer {
             self.streamer = Some(peer.id.clone());
         }
@@ -50,8 +53,21 @@ impl Room {
         }
     }
 
+    /// A connected member: a new one, or one that came back.
+    pub(super) fn arrive(&mut self, peer: &Peer) {
+        self.watching += usize::from(peer.role == Role::Viewer);
+    }
+
+    /// The connection of a member was lost.
+    pub(super) fn lose(&mut self, peer: &Peer) {
+        self.watching -= usize::from(peer.role == Role::Viewer);
+    }
+
     pub(super) fn remove(&mut self, peer: &Peer) {
         self.members.remove(&peer.order);
+        if peer.link.is_some() {
+            self.lose(peer);
+        }
         if self.streamer.as_ref() == Some(&peer.id) {
             self.streamer = None;
         }
@@ -64,12 +80,6 @@ impl Room {
 
     pub(super) fn viewers(&self) -> usize {
         self.members.len() - usize::from(self.streamer.is_some())
-    }
-
-    /// How many viewers are connected.
-    pub(super) fn watching(&self, peers: &HashMap<PeerId, Peer>) -> usize {
-        let is_watching = |peer: &&Peer| peer.role == Role::Viewer && peer.link.is_some();
-        self.members.values().filter_map(|id| peers.get(id)).filter(is_watching).count()
     }
 
     /// Who has the place that only one can have in a stream: the streamer's, or that of a `viewerId`.

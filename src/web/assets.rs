@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use rust_embed::RustEmbed;
 use sha2::{Digest, Sha256};
 
 use super::access::hex;
+use super::compressed::Compressed;
 
 /// The files of `static/`.
 #[derive(RustEmbed)]
@@ -19,7 +22,9 @@ struct Embedded;
 /// A file to serve.
 #[derive(Clone, Debug)]
 pub struct Asset {
-    pub content: Cow<'static, [u8]>,
+    pub content: Bytes,
+    /// The same as gzip, where that is smaller. The operator's own files are served as they lie there.
+    pub gzip: Option<Bytes>,
     pub content_type: String,
     /// A strong entity tag with its quotes.
     pub etag: String,
@@ -31,7 +36,7 @@ impl Asset {
     /// A file of the operator's that does not lie in the static directory.
     pub fn of_operator(content: Vec<u8>, content_type: &str) -> Self {
         let etag = etag(&Sha256::digest(&content));
-        Self { content: content.into(), content_type: content_type.to_owned(), etag, is_overlay: true }
+        Self { content: content.into(), gzip: None, content_type: content_type.to_owned(), etag, is_overlay: true }
     }
 }
 
@@ -40,12 +45,13 @@ impl Asset {
 pub struct Assets {
     /// Canonical, so that links out of it show.
     overlay: Option<PathBuf>,
+    compressed: Arc<Compressed>,
 }
 
 impl Assets {
     /// `overlay` is looked into first.
     pub fn new(overlay: Option<&Path>) -> std::io::Result<Self> {
-        Ok(Self { overlay: overlay.map(Path::canonicalize).transpose()? })
+        Ok(Self { overlay: overlay.map(Path::canonicalize).transpose()?, compressed: Arc::default() })
     }
 
     /// The file at `path` (decoded, without the leading slash). Blocking: the overlay is read from disk.
@@ -55,12 +61,16 @@ impl Assets {
         }
         let content_type = content_type(path);
         if let Some(content) = self.overlay.as_deref().and_then(|dir| read_inside(dir, path)) {
-            let etag = etag(&Sha256::digest(&content));
-            return Some(Asset { content: content.into(), content_type, etag, is_overlay: true });
+            return Some(Asset::of_operator(content, &content_type));
         }
         let file = Embedded::get(path)?;
         let etag = etag(&file.metadata.sha256_hash());
-        Some(Asset { content: file.data, content_type, etag, is_overlay: false })
+        let gzip = self.compressed.get(path, &etag, &content_type, &file.data);
+        let content = match file.data {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => bytes.into(),
+        };
+        Some(Asset { content, gzip, content_type, etag, is_overlay: false })
     }
 }
 

@@ -20,6 +20,8 @@ pub const FAILURES_PER_SECOND: u32 = 10;
 /// Questions of one host about the peers of its room a second: each is put to all shards, which look through all their
 /// allocations.
 pub const QUESTIONS_PER_SECOND: u32 = 20;
+/// QR codes drawn for one client prefix a second: each costs up to a few milliseconds, and a page shows one at a time.
+pub const CODES_PER_SECOND: u32 = 20;
 /// Client prefixes whose wrong bearers are counted, and hosts whose questions are; beyond it counting begins anew.
 const COUNTED: usize = 4096;
 
@@ -54,6 +56,7 @@ struct Buckets {
     by_key: HashMap<Arc<str>, Rate>,
     failures: HashMap<String, Rate>,
     questions: HashMap<String, Rate>,
+    codes: HashMap<String, Rate>,
 }
 
 impl Gate {
@@ -85,6 +88,11 @@ impl Gate {
         found.cloned()
     }
 
+    /// The hash of the admin token in force.
+    pub fn admin(&self) -> [u8; 32] {
+        self.callers.first().map_or([0; 32], |(secret, _)| *secret)
+    }
+
     /// Takes one of a key's requests; false when it has used up this second's. The administrator is not limited.
     pub fn admits(&self, caller: &Caller, now: Mono) -> bool {
         let Caller::Key(id) = caller else { return true };
@@ -103,6 +111,12 @@ impl Gate {
     pub fn answers(&self, account: String, now: Mono) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         take(&mut buckets.questions, account, QUESTIONS_PER_SECOND, now)
+    }
+
+    /// Takes one of the QR codes that `client` may have; false when this second's are used up.
+    pub fn draws(&self, client: IpAddr, now: Mono) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        take(&mut buckets.codes, client_prefix(client), CODES_PER_SECOND, now)
     }
 }
 

@@ -10,6 +10,9 @@ use crate::clock;
 use crate::config::{PublicIp, Turns};
 use crate::credentials::turn::{self, TurnCredential};
 
+/// How many addresses a diagnosis tries beside the one that the page came to.
+const MAX_OTHERS: usize = 4;
+
 /// One entry of `RTCConfiguration.iceServers`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct IceServer {
@@ -93,7 +96,19 @@ impl Web {
         let secret = live.turn_secrets.first().map_or(&[][..], Vec::as_slice);
         let credential = turn::mint(secret, subject, clock::now().unix + ttl);
         let turns = self.offers_turns(&host, user_agent, all);
-        let Urls { stun, turn } = Urls::new(&host, &udp, &tcp, turns);
+        let mut urls = Urls::new(&host, &udp, &tcp, turns);
+        if all {
+            let alternate = live.config.alt_ip;
+            for ip in view.others(&self.bound.udp, &streams, alternate, &crate::net::interface_addresses()) {
+                let host = Host::Ip(ip);
+                let view = View { host: &host, is_domain: false, all: false, ..view };
+                // The alternate address answers STUN on the first port (RFC 5780 section 6).
+                let is_alternate = alternate == Some(ip);
+                let udp = if is_alternate { udp.clone() } else { view.ports(&self.bound.udp, &[3478]) };
+                urls.add(Urls::new(&host, &udp, &view.ports(&streams, &[443, 3478]), false), is_alternate);
+            }
+        }
+        let Urls { stun, turn } = urls;
         Ok(Relaying { credential, ttl, stun, turn })
     }
 
@@ -130,6 +145,7 @@ impl From<Relaying> for IceConfig {
 }
 
 /// What a browser can reach.
+#[derive(Clone, Copy)]
 struct View<'a> {
     connection: &'a Connection,
     host: &'a Host,
@@ -155,6 +171,34 @@ impl View<'_> {
             ports = best.into_iter().collect();
         }
         ports
+    }
+
+    /// Our other addresses that a browser on this connection may reach, for diagnosis: each family by itself, and a
+    /// second address, which tells kinds of NAT apart.
+    fn others(
+        &self,
+        udp: &[SocketAddr],
+        streams: &[SocketAddr],
+        alternate: Option<IpAddr>,
+        interfaces: &[IpAddr],
+    ) -> Vec<IpAddr> {
+        let here = Scope::of(self.connection.server.ip());
+        let sockets = || udp.iter().chain(streams).map(SocketAddr::ip);
+        let is_wild = |ip: &IpAddr| sockets().any(|bound| bound.is_unspecified() && bound.is_ipv4() == ip.is_ipv4());
+        let inside = interfaces.iter().copied().filter(is_wild);
+        let own = sockets().filter(|bound| !bound.is_unspecified()).chain(alternate).chain(inside);
+        // An address with a public name is reached by that one.
+        let own =
+            own.filter(|ip| !self.public_ips.iter().any(|rule| rule.public != *ip && self.is_mapped(rule.public, *ip)));
+        let public = self.public_ips.iter().map(|rule| rule.public).filter(|_| here != Scope::Loopback);
+        let mut others: Vec<IpAddr> = Vec::new();
+        for ip in public.chain(own.filter(|ip| Scope::of(*ip) == here)) {
+            if *self.host != Host::Ip(ip) && !others.contains(&ip) {
+                others.push(ip);
+            }
+        }
+        others.truncate(MAX_OTHERS);
+        others
     }
 
     /// Whether `host` leads to a socket bound to `bound`.
@@ -185,6 +229,30 @@ impl View<'_> {
     }
 }
 
+/// How far an address is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    Loopback,
+    Link,
+    Private,
+    World,
+}
+
+impl Scope {
+    pub(super) fn of(ip: IpAddr) -> Self {
+        let (is_link, is_private) = match ip {
+            IpAddr::V4(ip) => (ip.is_link_local(), ip.is_private()),
+            IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.is_unique_local()),
+        };
+        match ip {
+            _ if ip.is_loopback() => Self::Loopback,
+            _ if is_link => Self::Link,
+            _ if is_private => Self::Private,
+            _ => Self::World,
+        }
+    }
+}
+
 /// A mapping without an inside address stands for every bound address of its family but loopback.
 fn inside_family(public: IpAddr, bound: IpAddr) -> bool {
     public.is_ipv4() == bound.is_ipv4() && !bound.is_loopback()
@@ -208,6 +276,13 @@ impl Urls {
         let over_tcp = tcp.iter().map(|port| format!("turn:{host}:{port}?transport=tcp"));
         let over_tls = tcp.iter().filter(|_| turns).map(|port| format!("turns:{host}:{port}?transport=tcp"));
         Self { stun, turn: over_udp.chain(over_tcp).chain(over_tls).collect() }
+    }
+
+    fn add(&mut self, other: Self, is_stun_only: bool) {
+        self.stun.extend(other.stun);
+        if !is_stun_only {
+            self.turn.extend(other.turn);
+        }
     }
 }
 
@@ -268,6 +343,31 @@ mod tests {
     fn all_lists_every_reachable_port_once() {
         let sockets = ["0.0.0.0:3478", "[::]:3478", "0.0.0.0:8443", "0.0.0.0:853", "127.0.0.1:9000"];
         assert_eq!(ports("pc", "192.168.1.5:8443", &sockets, true), [3478, 8443, 853]);
+    }
+
+    #[test]
+    fn a_diagnosis_tries_the_addresses_that_this_client_may_reach() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("address");
+        let others = |host: &str, server: &str, sockets: &[&str], public: &[PublicIp]| {
+            let server: SocketAddr = server.parse().expect("address");
+            let client = "198.51.100.1:5000".parse().expect("address");
+            let connection = Connection { client, server, secure: true, loopback_listener: false };
+            let host = Host::parse(host).expect("host");
+            let view = View { connection: &connection, host: &host, is_domain: false, public_ips: public, all: true };
+            let udp: Vec<SocketAddr> = sockets.iter().map(|socket| socket.parse().expect("address")).collect();
+            let interfaces = ["127.0.0.1", "::1", "10.0.0.9", "8.8.8.8", "2a00::1", "fe80::1"].map(ip);
+            view.others(&udp, &[], None, &interfaces).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let wild = ["0.0.0.0:3478", "[::]:3478"];
+        assert_eq!(others("localhost", "127.0.0.1:443", &wild, &[]), ["127.0.0.1", "::1"]);
+        assert_eq!(others("8.8.8.8", "8.8.8.8:443", &wild, &[]), ["2a00::1"]);
+        assert_eq!(others("call.example", "8.8.8.8:443", &wild[..1], &[]), ["8.8.8.8"]);
+        let literal = ["10.0.0.9:3478", "10.0.0.10:3478", "127.0.0.1:3478", "8.8.8.8:3478"];
+        assert_eq!(others("10.0.0.9", "10.0.0.9:443", &literal, &[]), ["10.0.0.10"]);
+        let mapped = [PublicIp { public: ip("9.9.9.9"), bound: Some(ip("10.0.0.9")) }];
+        assert_eq!(others("9.9.9.9", "10.0.0.9:443", &literal, &mapped), ["10.0.0.10"]);
+        assert_eq!(others("10.0.0.10", "10.0.0.10:443", &literal, &mapped), ["9.9.9.9"]);
+        assert_eq!(others("localhost", "127.0.0.1:443", &literal, &mapped), ["127.0.0.1"]);
     }
 
     #[test]

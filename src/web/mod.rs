@@ -2,7 +2,9 @@
 
 pub mod access;
 pub mod assets;
+pub mod compressed;
 mod desk;
+pub mod diagnosis;
 pub mod figures;
 pub mod front;
 pub mod gate;

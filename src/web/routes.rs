@@ -7,6 +7,7 @@ mod openapi;
 mod pages;
 mod peers;
 mod policy;
+mod qr;
 mod reply;
 
 use std::convert::Infallible;
@@ -65,6 +66,7 @@ impl Site {
             .route("/api/credentials", post(backend::credentials))
             .route("/api/revoke", post(backend::revoke))
             .route("/api/peers/{id}", get(peers::usage).options(api::preflight))
+            .route("/api/qr", post(qr::draw))
             .route("/api/openapi.json", get(openapi::document))
             .route("/metrics", get(backend::metrics))
             .route("/ca.crt", get(api::authority))
@@ -74,6 +76,8 @@ impl Site {
         let router = Router::new()
             .route("/", get(pages::home))
             .route("/call/{room}", get(pages::call))
+            .route("/live/{stream}", get(pages::live))
+            .route("/live/{stream}/studio", get(pages::studio))
             .route("/socket.io/{file}", get(pages::socketio_client))
             .fallback(pages::file)
             .with_state(pages)

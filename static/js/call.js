@@ -1,30 +1,37 @@
 // The call page: ties devices, room and views together.
 
+import { followRoom } from "./call-log.js";
+import { setUpDevices } from "./device-controls.js";
 import { Devices } from "./devices.js";
+import { Figures, wireFigures } from "./figures.js";
 import { setUpLanguages, text } from "./i18n.js";
 import { closingIsMine, resetHost, setUpHost, showHost } from "./host.js";
+import { startLog } from "./log.js";
 import { clearNotices, notify, unnotify } from "./notices.js";
-import { join, RELAY_MODES } from "../relais.js";
+import { join } from "../relais.js";
+import { askedMode, setUpRelay } from "./relay-switch.js";
 import { isRoomName, roomIn, understand } from "./room-name.js";
 import { copyLink, shareLink } from "./share.js";
 import { playAll, removeAll, removeTile, showStream, showTile } from "./tiles.js";
 import { keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
-import { byId, fillPicker, problemKeys, refuse, show, showDetails, showRoute, showStatus } from "./views.js";
+import { byId, refuse, show, showRoute, showStatus } from "./views.js";
 
 const STORE_NAME = "relais.name";
 const name = roomIn(location.pathname) ?? "";
 const sessionKey = `relais.session.${name}`;
-const askedMode = new URLSearchParams(location.search).get("relay");
-const queryMode = RELAY_MODES.includes(askedMode) ? askedMode : null;
 /** Others know this page by it when it comes back under another peer id. */
 const instance = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 
 /** Why somebody is gone: the languages have a sentence for each. */
 const LEAVING = new Set(["left", "lost", "reload", "kicked", "revoked"]);
 
+const log = startLog("call");
 const devices = new Devices();
+const figures = new Figures(byId("figures-list"));
+const relaySwitch = setUpRelay(setRelay);
+const refreshDevices = setUpDevices(devices, { changed: () => room?.setInfo(devices.info), inCall: () => room !== null });
 let room = null;
-let relay = queryMode;
+let relay = askedMode();
 let everConnected = false;
 
 takeToken();
@@ -49,7 +56,7 @@ async function begin() {
   const before = inCallBeforeReload();
   if (before) Object.assign(devices.wanted, before.wanted);
   if (before) relay = before.relay;
-  showRelaySwitch();
+  relaySwitch.take(relay);
   if (!before) show("prejoin");
   await devices.open();
   if (before) enter(before);
@@ -84,10 +91,10 @@ function enter(before = null) {
     info: devices.info,
     relay,
   });
+  followRoom(log, room);
   wireRoom(room);
   show("stage");
   setTitle();
-  showSelf();
   refreshCall();
   keepAwake();
 }
@@ -187,8 +194,15 @@ function refreshCall() {
   showStatus(stateWord(peers));
   const routed = peers.filter((peer) => peer.route && peer.state === "connected");
   showRoute((routed.find((peer) => peer.route.kind === "relay") ?? routed[0])?.route ?? null);
-  if (byId("settings").open) showDetails(peers);
-  if (relay && peers.some((peer) => peer.state === "failed")) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+  byId("no-figures").hidden = figures.update(peers) > 0;
+  warnAboutFailure(peers.find((peer) => peer.state === "failed"));
+}
+
+/** Somebody is there, but no way to them has been found; it is tried again by itself. */
+function warnAboutFailure(peer) {
+  if (!peer) return unnotify("no-way");
+  if (relay) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+  else notify("notice.no-way", { name: nameOf(peer) }, { id: "no-way", kind: "warn" });
 }
 
 function stateWord(peers) {
@@ -205,69 +219,17 @@ function warnAboutRelay() {
   }
 }
 
-function setRelay(on) {
-  relay = on ? (queryMode ?? "any") : null;
-  showRelaySwitch();
+function setRelay(mode) {
+  relay = mode;
+  log.add("relay", { mode });
   unnotify("relay");
   room?.setRelay(relay);
   warnAboutRelay();
 }
 
-function showRelaySwitch() {
-  for (const box of document.querySelectorAll("[data-relay]")) box.checked = relay !== null;
-}
-
-function refreshDevices() {
-  const { cameras, microphones } = devices;
-  for (const select of document.querySelectorAll("[data-pick]")) {
-    const kind = select.dataset.pick;
-    fillPicker(select, kind === "video" ? cameras : microphones, devices.current(kind));
-  }
-  for (const button of document.querySelectorAll("[data-turn]")) {
-    const kind = button.dataset.turn;
-    const on = devices.wanted[kind] && (kind === "audio" ? devices.audio !== null : devices.camera !== null);
-    button.setAttribute("aria-pressed", String(on));
-  }
-  const notice = document.querySelector(".device-problem");
-  const keys = problemKeys(devices.problems);
-  notice.hidden = keys.length === 0;
-  notice.textContent = [...keys, "problem.anyway"].map((key) => text(key)).join(" ");
-  byId("screen").hidden = !devices.canShare;
-  byId("screen").setAttribute("aria-pressed", String(devices.sharing));
-  byId("self-muted").hidden = devices.info.mic;
-  showSelf();
-  room?.setInfo(devices.info);
-}
-
-function showSelf() {
-  for (const video of [byId("preview"), byId("self-video")]) {
-    const track = devices.video;
-    const shown = video.srcObject?.getVideoTracks()[0] ?? null;
-    if (shown !== track) video.srcObject = track ? new MediaStream([track]) : null;
-    video.parentElement.classList.toggle("dark", track === null);
-    video.classList.toggle("mirrored", track !== null && !devices.sharing);
-  }
-}
-
 function setTitle() {
   const key = { prejoin: "pre.page", ended: "ended.page" }[document.body.dataset.view];
   document.title = key ? text(key, { room: name }) : `${name} – Relais`;
-}
-
-async function toggleScreen() {
-  if (devices.sharing) return devices.unshare();
-  try {
-    await devices.share();
-  } catch (error) {
-    // Closing the browser's chooser is no failure.
-    if (error.name !== "NotAllowedError") notify("notice.share-failed", {}, { kind: "warn" });
-  }
-}
-
-async function turn(kind) {
-  const button = document.querySelector(`[data-turn="${kind}"]`);
-  await devices.turn(kind, button.getAttribute("aria-pressed") !== "true");
-  if (room && devices.problems[kind]) notify(`problem.${kind}.${devices.problems[kind]}`, {}, { kind: "warn" });
 }
 
 async function rejoin() {
@@ -296,7 +258,6 @@ async function keepAwake() {
 
 function wireControls() {
   const click = (id, handler) => byId(id).addEventListener("click", handler);
-  devices.addEventListener("change", refreshDevices);
   devices.addEventListener("track", ({ detail }) => room?.setTrack(detail.kind, detail.track));
   byId("enter").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -306,23 +267,12 @@ function wireControls() {
     event.preventDefault();
     usePastedLink(byId("paste-link").value);
   });
-  for (const button of document.querySelectorAll("[data-turn]")) button.addEventListener("click", () => turn(button.dataset.turn));
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copyLink(name, room));
-  for (const select of document.querySelectorAll("[data-pick]")) {
-    select.addEventListener("change", () => devices.pick(select.dataset.pick, select.value));
-  }
-  for (const box of document.querySelectorAll("[data-relay]")) box.addEventListener("change", () => setRelay(box.checked));
   click("hang-up", hangUp);
   click("rejoin", rejoin);
   click("retry", rejoin);
-  click("screen", toggleScreen);
   click("sound", playAll);
-  for (const id of ["open-settings", "badge"]) {
-    click(id, () => {
-      byId("settings").showModal();
-      showDetails(room?.peers ?? []);
-    });
-  }
+  click("open-settings", () => byId("settings").showModal());
   click("close-settings", () => byId("settings").close());
   byId("settings").addEventListener("click", (event) => event.target === event.currentTarget && event.target.close());
   byId("fullscreen").hidden = !document.fullscreenEnabled;
@@ -330,6 +280,7 @@ function wireControls() {
   byId("share").hidden = !navigator.share;
   click("share", () => shareLink(name, room));
   setUpHost(() => room);
+  wireFigures(log, () => room !== null);
   wirePage();
 }
 

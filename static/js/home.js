@@ -105,8 +105,9 @@ async function askServer() {
   let code = null;
   try {
     const answer = await fetch("/api/ice", { headers: token ? { Authorization: `Bearer ${token}` } : {} });
+    // An answer that nobody reads keeps its request, and so the loading of the page, open.
+    const { code: named } = await answer.json().catch(() => ({}));
     if (answer.status === 401 || answer.status === 403) {
-      const { code: named } = await answer.json().catch(() => ({}));
       code = named ?? (token ? "token-invalid" : "token-missing");
     }
   } catch {

@@ -49,7 +49,7 @@ export function label(element, key, values = {}) {
   element.title = text(key, values);
 }
 
-/** Fills every element that carries `data-text`, `data-label` or `data-placeholder`. */
+/** Fills every element that carries `data-text`, `data-label`, `data-placeholder` or `data-alt`. */
 export function translate(root = document) {
   document.documentElement.lang = language;
   for (const element of root.querySelectorAll("[data-text]")) {
@@ -59,6 +59,7 @@ export function translate(root = document) {
     label(element, element.dataset.label, JSON.parse(element.dataset.labelValues ?? "{}"));
   }
   for (const element of root.querySelectorAll("[data-placeholder]")) element.placeholder = text(element.dataset.placeholder);
+  for (const element of root.querySelectorAll("[data-alt]")) element.alt = text(element.dataset.alt);
 }
 
 /** Makes the language buttons of the page work. */

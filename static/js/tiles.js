@@ -15,12 +15,22 @@ export function showTile(peer) {
   tile.querySelector(".initial").textContent = [...name][0].toUpperCase();
   tile.querySelector(".muted-mark").toggleAttribute("hidden", peer.info.mic !== false);
   const state = tile.querySelector(".tile-state");
-  if (peer.connected) state.textContent = "";
-  else say(state, "tile.away");
-  if (peer.connected) delete state.dataset.text;
+  const word = stateWord(peer);
+  if (word) say(state, `tile.${word}`);
+  else delete state.dataset.text;
+  if (!word) state.textContent = "";
   tile.classList.toggle("screen", peer.info.screen === true);
   tile.classList.toggle("dark", peer.info.camera === false && peer.info.screen === false);
   tile.classList.toggle("stalled", peer.state !== "connected");
+  count();
+}
+
+/** What is to be said of a tile besides the name, `null` when all is well. */
+function stateWord(peer) {
+  if (!peer.connected) return "away";
+  if (peer.state === "connected") return null;
+  if (peer.state === "disconnected") return "interrupted";
+  return peer.state === "failed" ? "failed" : "connecting";
 }
 
 /** Shows the stream of a peer; a browser that wants a tap before sound gets a button. */
@@ -68,12 +78,13 @@ function makeTile(peer) {
   const tile = byId("tile").content.firstElementChild.cloneNode(true);
   tiles.set(peer, tile);
   byId("tiles").append(tile);
-  count();
   return tile;
 }
 
+/** The style sheet lays the tiles out by how many there are, and by whether somebody shows a screen. */
 function count() {
-  byId("tiles").dataset.count = String(tiles.size);
+  for (const id of ["tiles", "pictures"]) byId(id).dataset.count = String(tiles.size);
+  byId("pictures").classList.toggle("presenting", byId("tiles").querySelector(".screen") !== null);
 }
 
 /** From the click to the first picture is what a call feels like; it can be read in the performance tools. */

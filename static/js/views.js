@@ -1,24 +1,31 @@
 // The faces of the call page: before, in, after and instead of a call. Knows the document, not the call.
 
+import { routeText } from "./figures.js";
 import { say, text } from "./i18n.js";
 
-const VIEWS = ["prejoin", "stage", "ended", "refused"];
+/** Not every page has all of them. */
+const VIEWS = ["prejoin", "stage", "studio", "ended", "refused"];
 const WITH_TEXT = new Set(["token-missing", "token-invalid", "token-expired", "wrong-room", "room-full", "rooms-full",
   "bad-room", "bad-name", "replaced", "version", "insecure", "unsupported", "token-revoked", "kicked", "room-closed",
-  "room-locked"]);
-const CURED_BY_LINK = new Set(["token-missing", "token-invalid", "token-expired", "token-revoked", "wrong-room", "kicked"]);
+  "room-locked", "stream-taken", "wrong-role"]);
+const CURED_BY_LINK = new Set(["token-missing", "token-invalid", "token-expired", "token-revoked", "wrong-room", "wrong-role", "kicked"]);
 const HOPELESS = new Set(["bad-room", "insecure", "unsupported", "room-closed"]);
 
 export const byId = (id) => document.getElementById(id);
 
 /** Shows one view and tells screen readers by moving the focus to its heading. */
 export function show(view) {
-  for (const name of VIEWS) byId(name).hidden = name !== view;
+  for (const name of VIEWS) if (byId(name)) byId(name).hidden = name !== view;
   byId("page-bar").hidden = view === "stage";
   document.body.dataset.view = view;
   const heading = byId(view).querySelector("h1");
   heading.tabIndex = -1;
   heading.focus({ preventScroll: true });
+}
+
+/** Has this refusal of the server sentences of its own (`refused.{code}`)? */
+export function hasText(code) {
+  return WITH_TEXT.has(code);
 }
 
 /** Says why there is no call, and what to do. */
@@ -49,39 +56,6 @@ export function showRoute(route) {
   badge.dataset.transports = route.transports.join(" ");
   byId("badge-icon").setAttribute("href", route.kind === "relay" ? "#icon-relay" : "#icon-direct");
   byId("badge-text").textContent = routeText(route);
-}
-
-export function routeText(route) {
-  if (route.kind !== "relay") return text(`route.${route.kind}`);
-  if (route.transports.length === 0) return text("route.relay");
-  return text("route.relay.over", { transports: route.transports.map((one) => one.toUpperCase()).join(text("route.and")) });
-}
-
-/** The connection section of the settings: one block per person. */
-export function showDetails(peers) {
-  const list = byId("details");
-  const rows = [];
-  for (const peer of peers) {
-    if (peers.length > 1) rows.push(["name", peer.name || text("someone")]);
-    if (peer.route) rows.push(["detail.route", routeText(peer.route)]);
-    if (peer.roundTrip !== null && peer.roundTrip !== undefined) rows.push(["detail.time", `${Math.round(peer.roundTrip * 1_000)} ms`]);
-    if (peer.bitRate) rows.push(["detail.rate", `${(peer.bitRate / 1_000_000).toFixed(1)} Mbit/s`]);
-  }
-  list.replaceChildren(
-    ...rows.flatMap(([key, value]) => {
-      const term = document.createElement("dt");
-      if (key === "name") term.textContent = value;
-      else say(term, key);
-      if (key === "name") return [term];
-      const detail = document.createElement("dd");
-      detail.textContent = value;
-      return [term, detail];
-    }),
-  );
-  if (rows.length > 0) return;
-  const none = document.createElement("dt");
-  say(none, "detail.none");
-  list.replaceChildren(none);
 }
 
 /** Fills a device picker and marks what is in use. */

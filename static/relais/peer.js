@@ -8,7 +8,8 @@
 //   trouble  { code, url }: an ICE server could not be used (RTCPeerConnectionIceErrorEvent)
 //   problem  an Error of the negotiation
 
-import { bitRate, judgeRoute, readRoute } from "./stats.js";
+import { limitSender } from "./media.js";
+import { figures, judgeRoute, readMedia, readRoute } from "./stats.js";
 
 /** A connection that says `disconnected` often comes back by itself; after this long it gets an ICE restart. */
 const DISCONNECTED_FOR = 4_000;
@@ -32,11 +33,13 @@ export class Peer extends EventTarget {
   #restartTimer;
   #restarts = 0;
   #lastRoute = null;
+  #lastMedia = null;
+  #videoLimit = null;
   #relayUntil = Infinity;
 
   /**
    * `{ id, instance, name, role, polite, connected?, configuration, credentialUntil, local, info, send,
-   * RTCPeerConnection? }`; `local` is `{ audio, video, stream }` and is read again whenever it is needed,
+   * direction?, RTCPeerConnection? }`; `direction` is that of our media, `local` is `{ audio, video, stream }` and is read again whenever it is needed,
    * `credentialUntil` is when the configuration's credential ends (milliseconds of `Date.now`), `send` takes a
    * signaling message.
    * @param {object} options
@@ -65,6 +68,8 @@ export class Peer extends EventTarget {
     /** @type {number | null} Seconds, and bits per second of both directions; `null` until measured. */
     this.roundTrip = null;
     this.bitRate = null;
+    /** @type {object | null} What `figures` of stats.js tells. */
+    this.figures = null;
     /** @type {MediaStream} What the other side sends; it may still be empty. */
     this.stream = null;
     this.#open();
@@ -87,8 +92,8 @@ export class Peer extends EventTarget {
   /** Begins the call; the newcomer does, the other side answers. */
   start() {
     for (const kind of ["audio", "video"]) {
-      const { local } = this.#options;
-      const transceiver = this.#pc.addTransceiver(local[kind] ?? kind, { direction: "sendrecv", streams: [local.stream] });
+      const { local, direction } = this.#options;
+      const transceiver = this.#pc.addTransceiver(local[kind] ?? kind, { direction, streams: [local.stream] });
       this.#senders[kind] = transceiver.sender;
     }
     this.#openChannel();
@@ -104,6 +109,14 @@ export class Peer extends EventTarget {
   /** Sends another track of `kind` (or none) from now on, with no new negotiation. */
   async setTrack(kind, track) {
     await this.#senders[kind]?.replaceTrack(track);
+    if (kind === "video") await this.#limit();
+  }
+
+  /** How much picture to send at most, as `videoLimit` of media.js gives it; `null`: what the way carries. */
+  async limitVideo(limit) {
+    if (JSON.stringify(limit) === JSON.stringify(this.#videoLimit)) return;
+    this.#videoLimit = limit;
+    await this.#limit();
   }
 
   /** New ICE servers or another policy; they count from the next gathering, that is from the next restart. */
@@ -169,12 +182,24 @@ export class Peer extends EventTarget {
     this.#tell("state");
   }
 
+  /** Ends the connection, and waits for a call on a new one. */
+  reset() {
+    clearTimeout(this.#restartTimer);
+    this.#replace();
+    this.info = {};
+    this.#tell("state");
+  }
+
   /** Reads the statistics; call it every second or two. */
   async measure() {
-    const mine = readRoute(await this.#pc.getStats());
+    const report = await this.#pc.getStats();
+    const mine = readRoute(report);
+    const media = readMedia(report);
     const before = this.#lastRoute;
+    this.figures = figures(this.#lastMedia && { route: before, media: this.#lastMedia }, { route: mine, media });
     this.#lastRoute = mine;
-    this.bitRate = bitRate(before, mine);
+    this.#lastMedia = media;
+    this.bitRate = this.figures.in === null ? null : this.figures.in + this.figures.out;
     this.roundTrip = mine?.roundTrip ?? null;
     if (mine && (mine.local !== before?.local || mine.relay !== before?.relay)) this.#sendInfo();
     this.#judge();
@@ -195,7 +220,8 @@ export class Peer extends EventTarget {
     this.#remoteOrigin = null;
     this.stream = new MediaStream();
     pc.onnegotiationneeded = () => this.#negotiate();
-    pc.onicecandidate = ({ candidate }) => this.#send({ type: "candidate", candidate });
+    // Pages of other kinds, which tell no instance, often cannot take the end of candidates.
+    pc.onicecandidate = ({ candidate }) => (candidate || this.instance) && this.#send({ type: "candidate", candidate });
     pc.onicecandidateerror = ({ errorCode, url }) => this.#tell("trouble", { code: errorCode, url });
     pc.ontrack = ({ track }) => this.#addRemote(track);
     pc.onconnectionstatechange = () => this.#onState();
@@ -205,6 +231,7 @@ export class Peer extends EventTarget {
   #replace() {
     this.#forget();
     this.#lastRoute = null;
+    this.#lastMedia = null;
     this.route = null;
     this.#open();
   }
@@ -235,7 +262,8 @@ export class Peer extends EventTarget {
     const pc = this.#pc;
     const open = pc.signalingState === "have-local-offer";
     if (open) await pc.setLocalDescription({ type: "rollback" });
-    if (!this.polite || !this.#needsRepair) return;
+    const isIdle = !open && pc.getTransceivers().length === 0;
+    if (!this.polite || isIdle || !this.#needsRepair) return;
     this.restart();
     if (open && !this.#makingOffer) await this.#negotiate();
   }
@@ -271,6 +299,11 @@ export class Peer extends EventTarget {
     return this.#remoteOrigin !== null && this.#remoteOrigin !== sdpOrigin(description.sdp);
   }
 
+  /** A sender takes limits once it is negotiated, and loses them with its connection. */
+  async #limit() {
+    if (this.state === "connected") await limitSender(this.#senders.video, this.#videoLimit);
+  }
+
   /** Sends our tracks on the media sections of the offer. Sections that we had only planned ourselves are dropped. */
   async #adopt() {
     const { local } = this.#options;
@@ -281,7 +314,7 @@ export class Peer extends EventTarget {
       for (const planned of all) if (planned.mid === null) planned.stop();
       if (this.#senders[kind] === agreed.sender) continue;
       this.#senders[kind] = agreed.sender;
-      agreed.direction = "sendrecv";
+      agreed.direction = this.#options.direction ?? "sendrecv";
       agreed.sender.setStreams?.(local.stream);
       await agreed.sender.replaceTrack(local[kind]);
     }
@@ -308,6 +341,7 @@ export class Peer extends EventTarget {
       clearTimeout(this.#restartTimer);
       this.#restarts = 0;
       this.measure().catch(() => {});
+      this.#limit();
     } else if (this.state === "failed") {
       this.#restartIn(0);
     }

@@ -2,7 +2,7 @@
 // The events are described where pages find them: `Room` in PROTOCOL.md.
 
 import { refreshDelay, rtcConfiguration } from "./ice.js";
-import { localMedia } from "./media.js";
+import { localMedia, videoLimit } from "./media.js";
 import { Peer } from "./peer.js";
 import { Signaling } from "./signaling.js";
 
@@ -11,6 +11,8 @@ const MEASURE_EVERY = 1_500;
 const BROKEN_FOR = 4_000;
 /** How long an invite may be on its way. */
 const ANSWER_WITHIN = 10_000;
+/** In a stream media goes one way. */
+const DIRECTIONS = { streamer: "sendonly", viewer: "recvonly" };
 /** The server ended our stay: the connections end with it. After other refusals they may go on. */
 const FINAL = new Set(["kicked", "room-closed", "token-revoked"]);
 
@@ -28,6 +30,7 @@ export class Room extends EventTarget {
   #absentTimer;
   #waiting = false;
   #measureTimer;
+  #videoLimit = null;
 
   /** Made by `join` of relais.js, which says what the options are. */
   constructor(options) {
@@ -45,6 +48,8 @@ export class Room extends EventTarget {
     this.locked = false;
     /** How many peers of the role `viewer` are in it. */
     this.viewers = 0;
+    /** Of a stream's streamer: are viewers being called? */
+    this.live = !options.held;
     this.#signaling = new Signaling({ ...options, url: `${options.server.replace(/^http/, "ws")}/api/ws` });
     this.#signaling.addEventListener("state", ({ detail }) => this.#tell("state", detail));
     this.#signaling.addEventListener("joined", ({ detail }) => this.#onJoined(detail));
@@ -113,6 +118,26 @@ export class Room extends EventTarget {
   setInfo(info) {
     this.#options.info = info;
     for (const peer of this.peers) peer.setInfo(info);
+  }
+
+  /** Streamer: sends to everybody who watches or comes, after `held` or `pause`. */
+  begin() {
+    if (this.live) return;
+    this.live = true;
+    for (const peer of this.peers) peer.start();
+  }
+
+  /** Streamer: ends what is sent, and keeps the place: the viewers wait for `begin`. */
+  pause() {
+    this.live = false;
+    this.#signaling.send({ type: "bye" });
+    for (const peer of this.peers) peer.reset();
+  }
+
+  /** Streamer: how much picture each viewer gets at most, `{ maxBitrate, scaleDown }`; `null`: what the way carries. */
+  limitVideo(limit) {
+    this.#videoLimit = limit;
+    this.#share();
   }
 
   /** Another relay mode, also in mid-call: the connections find their way again. */
@@ -207,10 +232,11 @@ export class Room extends EventTarget {
       case "offer":
       case "answer":
       case "candidate":
-        peer?.receive(message);
+        // Before it begins and after it ends a stream answers nobody.
+        if (this.live) peer?.receive(message);
         break;
       case "bye":
-        if (peer) this.#drop(peer, "left");
+        if (peer) this.#onBye(peer);
         break;
       case "ice":
         this.#takeIce(message.ice);
@@ -235,6 +261,13 @@ export class Room extends EventTarget {
         this.#tell("refused", { code: message.code, message: message.message });
         break;
     }
+  }
+
+  /** In a stream that is a pause: the streamer is still there. */
+  #onBye(peer) {
+    if (!this.#options.stream) return this.#drop(peer, "left");
+    peer.reset();
+    this.#tell("pause", { peer });
   }
 
   /**
@@ -264,6 +297,7 @@ export class Room extends EventTarget {
       credentialUntil: this.#iceUntil,
       local: this.#local,
       info: this.#options.info,
+      direction: DIRECTIONS[this.#options.stream],
       send: (message) => this.#signaling.send(message),
       RTCPeerConnection: this.#options.RTCPeerConnection,
     });
@@ -273,7 +307,8 @@ export class Room extends EventTarget {
     }
     peer.addEventListener("stream", () => this.#tell("stream", { peer, stream: peer.stream }));
     this.#tell("peer", { peer });
-    if (polite) peer.start();
+    this.#share();
+    if (polite && this.live) peer.start();
   }
 
   #onPeer(peer, type, detail) {
@@ -353,7 +388,14 @@ export class Room extends EventTarget {
   #drop(peer, reason) {
     this.#peers.delete(peer.id);
     peer.close();
+    this.#share();
     this.#tell("peer-left", { peer, reason });
+  }
+
+  /** What this page can send is divided among all; a streamer says itself what each viewer gets. */
+  #share() {
+    const limit = this.#options.stream ? this.#videoLimit : videoLimit(this.#peers.size);
+    for (const peer of this.peers) peer.limitVideo(limit);
   }
 
   async #measure() {

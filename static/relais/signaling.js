@@ -35,7 +35,8 @@ export class Signaling extends EventTarget {
   #answerTimer;
 
   /**
-   * `{ url, room, token?, name?, instance, session?, seq?, WebSocket? }`.
+   * `{ url, room, stream?, token?, name?, instance, session?, seq?, WebSocket? }`. With `stream` (`streamer` or `viewer`)
+   * the room is a stream.
    * `session` and `seq` take up the place of a page that was reloaded.
    * @param {object} options
    */
@@ -100,8 +101,9 @@ export class Signaling extends EventTarget {
   }
 
   #join() {
-    const { room, token, name, instance } = this.#options;
-    const message = { type: "join", v: 1, room, instance };
+    const { room, stream, token, name, instance } = this.#options;
+    const place = stream ? { stream: room, role: stream } : { room };
+    const message = { type: "join", v: 1, ...place, instance };
     if (token) message.token = token;
     if (name) message.name = name;
     if (this.#session) Object.assign(message, { session: this.#session, seq: this.#seq });

@@ -12,7 +12,8 @@ export function readRoute(report) {
     // Chromium leaves relayProtocol out for UDP in some versions.
     relay: local.candidateType === "relay" ? (local.relayProtocol || "udp") : null,
     roundTrip: pair.currentRoundTripTime ?? null,
-    bytes: (pair.bytesSent ?? 0) + (pair.bytesReceived ?? 0),
+    sent: pair.bytesSent ?? 0,
+    received: pair.bytesReceived ?? 0,
     at: pair.timestamp,
   };
 }
@@ -44,8 +45,49 @@ export function judgeRoute(mine, theirs) {
   return { kind: seenThroughNat ? "stun" : "direct", transports: [] };
 }
 
-/** Bits per second between two routes read one after the other; `null` when they cannot be compared. */
-export function bitRate(before, now) {
-  if (!before || !now || now.at <= before.at || now.bytes < before.bytes) return null;
-  return ((now.bytes - before.bytes) * 8_000) / (now.at - before.at);
+/** What the streams of a connection have carried so far, both directions. */
+export function readMedia(report) {
+  const media = { packets: 0, lost: 0, shown: null, camera: null, lostOut: null };
+  for (const entry of report.values()) {
+    if (entry.type === "inbound-rtp") {
+      media.packets += entry.packetsReceived ?? 0;
+      media.lost += entry.packetsLost ?? 0;
+      if (entry.kind === "video") media.shown = picture(entry);
+    } else if (entry.type === "outbound-rtp" && entry.kind === "video") {
+      const sent = picture(entry);
+      if (sent) media.camera = { ...sent, limited: entry.qualityLimitationReason ?? null };
+    } else if (entry.type === "remote-inbound-rtp" && typeof entry.fractionLost === "number") {
+      media.lostOut = Math.max(media.lostOut ?? 0, entry.fractionLost);
+    }
+  }
+  return media;
+}
+
+/** Firefox leaves the sizes out while there is no picture. */
+function picture({ frameWidth = 0, frameHeight = 0, framesPerSecond = 0 }) {
+  return frameWidth > 0 ? { width: frameWidth, height: frameHeight, rate: framesPerSecond } : null;
+}
+
+/**
+ * What a person is shown of a connection: bits per second `in` and `out`, lost parts (0 to 1) `lossIn` and `lossOut`,
+ * and the pictures `shown` and `sent` (`{ width, height, rate }`). `null` is what is not known (yet). `before` and `now`:
+ * `{ route, media }`, read one after the other.
+ */
+export function figures(before, now) {
+  const packets = before ? now.media.packets - before.media.packets : 0;
+  const lost = before ? now.media.lost - before.media.lost : 0;
+  return {
+    in: bitRate(before?.route, now.route, "received"),
+    out: bitRate(before?.route, now.route, "sent"),
+    lossIn: packets > 0 ? Math.min(Math.max(lost, 0) / (packets + Math.max(lost, 0)), 1) : null,
+    lossOut: now.media.lostOut,
+    shown: now.media.shown,
+    sent: now.media.camera,
+  };
+}
+
+/** Bits per second, of what was `sent` or `received`, between two routes; `null` when they cannot be compared. */
+export function bitRate(before, now, direction) {
+  if (!before || !now || now.at <= before.at || now[direction] < before[direction]) return null;
+  return ((now[direction] - before[direction]) * 8_000) / (now.at - before.at);
 }

@@ -111,6 +111,11 @@ async function relais(state, { tcp = [], http = [], names, email }) {
     return child;
 }
 
+// What the operator sees.
+function status(state, ...flags) {
+    return run(process.env.RELAIS_BIN, 'status', '--state-dir', file(state), ...flags);
+}
+
 function handshake(host, port, servername) {
     return new Promise((resolve, reject) => {
         const socket = tls.connect({ host, port, servername, rejectUnauthorized: false }, () => {
@@ -162,6 +167,10 @@ async function domainOverTls() {
     const line = JSON.parse(server.lines.find((text) => text.includes('no certificate')));
     assert.equal(line.level, 'ERROR');
     assert.ok(line.next_attempt_in >= 200, `next attempt in ${line.next_attempt_in} s`);
+    const { certificate } = JSON.parse(status('domain', '--json'));
+    assert.equal(certificate.acmeFailures, 1);
+    assert.ok(Math.abs(certificate.acmeFailingSince - Date.now() / 1000) < 60, certificate.acmeFailingSince);
+    assert.match(status('domain'), /by ACME, .*; ACME fails since .* UTC: /);
     const before = guest.seen.count;
     await until('handshakes go on without the authority', 10, () => guest.seen.count > before + 5);
     let seen = await guest.end();

@@ -2,15 +2,19 @@
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
+import { posix } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 import { refreshDelay, relayTransport, rtcConfiguration } from "../../static/relais/ice.js";
 import commonEn from "../../static/js/lang/en.js";
 import commonFr from "../../static/js/lang/fr.js";
+import { withoutSecrets } from "../../static/js/log.js";
 import { isRoomName, randomRoomName, roomIn, toRoomName, understand } from "../../static/js/room-name.js";
 import { backOff } from "../../static/relais/signaling.js";
-import { judgeRoute, readRoute } from "../../static/relais/stats.js";
+import { videoLimit } from "../../static/relais/media.js";
+import { figures, judgeRoute, readMedia, readRoute } from "../../static/relais/stats.js";
 import { linkTo, tokenRole, tokenRoom } from "../../static/js/token.js";
 
 const STATIC = fileURLToPath(new URL("../../static/", import.meta.url));
@@ -38,13 +42,56 @@ test("every key that the pages name is in the tables", () => {
   assert.deepEqual([...new Set(named)].filter((key) => !(key in en)), []);
 });
 
-test("the pages weigh less than 160 KB, and bring no inline script or style and no other host", () => {
-  const sizes = FILES.map((name) => statSync(STATIC + name).size);
-  assert.ok(sizes.reduce((sum, size) => sum + size) < 160_000);
-  for (const name of FILES.filter((one) => one.endsWith(".html"))) {
+/** A page and everything that it loads by name, each once: styles, icons, modules and what those import. */
+function closure(page) {
+  const found = new Set();
+  const visit = (name) => {
+    if (found.has(name)) return;
+    found.add(name);
     const text = readFileSync(STATIC + name, "utf8");
-    assert.doesNotMatch(text, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|https?:\/\//, name);
+    const named = name.endsWith(".html") ? /(?:href|src)="\/([^"]+\.(?:css|js|svg))"/g : /(?:from|import)\s*\(?\s*"(\.[^"]+)"/g;
+    for (const [, target] of name.match(/\.(html|js)$/) ? text.matchAll(named) : []) {
+      visit(name.endsWith(".html") ? target : posix.join(posix.dirname(name), target));
+    }
+  };
+  visit(page);
+  return [...found];
+}
+
+for (const page of FILES.filter((name) => name.endsWith(".html"))) {
+  test(`${page} weighs less than 150 KB as it is sent, 300 KB unpacked; no inline script or style, no other host`, (t) => {
+    const files = closure(page).map((name) => readFileSync(STATIC + name));
+    const sum = (sizes) => sizes.reduce((total, size) => total + size, 0);
+    const [raw, sent] = [sum(files.map((file) => file.length)), sum(files.map((file) => gzipSync(file).length))];
+    t.diagnostic(`${page}: ${files.length} files, ${raw} bytes, ${sent} as sent`);
+    assert.ok(files.length > 3, "the page's own files are found");
+    assert.ok(sent < 150_000, `${sent} bytes sent`);
+    assert.ok(raw < 300_000, `${raw} bytes unpacked`);
+    const text = readFileSync(STATIC + page, "utf8");
+    assert.doesNotMatch(text, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|https?:\/\//);
+  });
+}
+
+test("a saved log holds nothing that lets anybody in", () => {
+  const token = `eyJhbGciOiJIUzI1NiJ9.eyJyb29tIjoiYSJ9.${"a".repeat(43)}`;
+  const print = Array.from({ length: 32 }, (_, index) => index.toString(16).padStart(2, "0").toUpperCase()).join(":");
+  const kept = withoutSecrets({
+    servers: [{ urls: ["turn:h:3478?transport=udp"], username: "1763690000:ada", credential: "c2VjcmV0" }],
+    address: `https://h/call/a#t=${token}`,
+    said: `refused: ${token} and 1763690000:ada`,
+    candidate: "candidate:1 1 udp 2122260223 192.0.2.7 50000 typ host generation 0 ufrag Xy7z network-id 1",
+    sdp: `v=0\r\na=ice-ufrag:Xy7z\r\na=ice-pwd:verysecretpassword\r\na=fingerprint:sha-256 ${print}\r\n`,
+    stats: { iceLocalUsernameFragment: "Xy7z", fingerprint: print, bytesSent: 12, deep: { deeper: { more: { most: {} } } } },
+    long: "x".repeat(1_000),
+    list: Array.from({ length: 500 }, () => 1),
+  });
+  const text = JSON.stringify(kept);
+  for (const secret of [token, token.slice(-43), "1763690000", "c2VjcmV0", "Xy7z", "verysecretpassword", print.slice(0, 47)]) {
+    assert.ok(!text.includes(secret), `${secret} is in ${text}`);
   }
+  for (const wanted of ["turn:h:3478?transport=udp", "192.0.2.7 50000 typ host", "https://h/call/a"]) assert.ok(text.includes(wanted), wanted);
+  assert.equal(kept.stats.bytesSent, 12);
+  assert.ok(kept.long.length < 500 && kept.list.length < 100 && text.length < 4_000, "bounded");
 });
 
 test("relay URLs by transport", () => {
@@ -101,10 +148,43 @@ test("the selected pair is found with and without a transport entry", () => {
     ["L", { id: "L", candidateType: "relay", relayProtocol: "tcp" }],
     ["R", { id: "R", candidateType: "host" }],
   ];
-  const route = { local: "relay", remote: "host", relay: "tcp", roundTrip: null, bytes: 3, at: 5 };
+  const route = { local: "relay", remote: "host", relay: "tcp", roundTrip: null, sent: 1, received: 2, at: 5 };
   assert.deepEqual(readRoute(new Map([["P", pair], ...candidates])), route);
   assert.deepEqual(readRoute(new Map([["T", { type: "transport", selectedCandidatePairId: "P" }], ["P", { ...pair, nominated: false }], ...candidates])), route);
   assert.equal(readRoute(new Map(candidates)), null);
+});
+
+test("figures of a connection: rates and losses between two readings", () => {
+  const reading = (at, sent, received, packets, lost) => ({
+    route: { at, sent, received },
+    media: readMedia(new Map([
+      ["A", { type: "inbound-rtp", kind: "audio", packetsReceived: packets / 2, packetsLost: lost }],
+      ["V", { type: "inbound-rtp", kind: "video", packetsReceived: packets / 2, packetsLost: 0, frameWidth: 640, frameHeight: 480, framesPerSecond: 30 }],
+      ["O", { type: "outbound-rtp", kind: "video", frameWidth: 320, frameHeight: 240, framesPerSecond: 15, qualityLimitationReason: "cpu" }],
+      ["R", { type: "remote-inbound-rtp", kind: "video", fractionLost: 0.25 }],
+    ])),
+  });
+  const first = reading(1_000, 0, 0, 100, 0);
+  const second = reading(2_000, 1_000, 2_000, 190, 10);
+  assert.deepEqual(figures(first, second), {
+    in: 16_000,
+    out: 8_000,
+    lossIn: 0.1,
+    lossOut: 0.25,
+    shown: { width: 640, height: 480, rate: 30 },
+    sent: { width: 320, height: 240, rate: 15, limited: "cpu" },
+  });
+  const { in: rate, lossIn } = figures(null, second);
+  assert.deepEqual([rate, lossIn], [null, null]);
+  assert.equal(figures(second, first).in, null, "another connection since");
+});
+
+test("what a page sends is divided among all others", () => {
+  assert.equal(videoLimit(1), null);
+  for (const others of [2, 3, 4, 5]) {
+    const { maxBitrate, scaleDown } = videoLimit(others);
+    assert.ok(maxBitrate * others <= 3_000_010 && scaleDown > 1);
+  }
 });
 
 test("room names, typed and pasted", () => {

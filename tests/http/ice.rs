@@ -171,3 +171,41 @@ async fn access_set_by_hand_holds_everywhere() {
     let reply = open.tls("GET /api/ice HTTP/1.1\nHost: localhost\nAuthorization: Bearer old").await;
     assert_eq!(reply.status, 200, "an old link opens what is open");
 }
+
+#[tokio::test]
+async fn a_diagnosis_gets_every_url_and_the_facts() {
+    let server = Server::start(|config| {
+        config.udp.addresses = ["127.0.0.1:0", "[::1]:0"].map(|at| at.parse().expect("address")).to_vec();
+        config.turns = Turns::Auto;
+        config.relay_ports = (50_000, 50_999);
+    })
+    .await;
+    let now = clock::now().unix;
+    let ice = server.plain("GET /api/ice?all=1 HTTP/1.1\nHost: localhost").await.json();
+    let (udp, tcp) = (&server.app.web.bound.udp, server.tcp().port());
+    let urls: Vec<&str> = ["stun:", "turn:", "turns:"]
+        .iter()
+        .flat_map(|scheme| {
+            let entries = ice["iceServers"].as_array().expect("list").iter();
+            let all = entries.flat_map(|entry| entry["urls"].as_array().expect("list"));
+            all.filter_map(|url| url.as_str()).filter(|url| url.starts_with(scheme)).collect::<Vec<_>>()
+        })
+        .collect();
+    for url in [
+        format!("stun:localhost:{}", udp[0].port()),
+        format!("stun:[::1]:{}", udp[1].port()),
+        format!("turn:127.0.0.1:{tcp}?transport=tcp"),
+        format!("turns:localhost:{tcp}?transport=tcp"),
+    ] {
+        assert!(urls.contains(&url.as_str()), "{url} is missing in {urls:?}");
+    }
+    let facts = &ice["server"];
+    assert!((now..now + 60).contains(&facts["time"].as_u64().expect("seconds")), "{facts}");
+    assert_eq!(facts["relayPorts"], serde_json::json!([50_000, 50_999]));
+    assert_eq!((&facts["address"], &facts["client"]), (&"127.0.0.1".into(), &"127.0.0.1".into()));
+    for (fact, expected) in [("certificatePublic", false), ("udpReached", false), ("clientIsPeer", false)] {
+        assert_eq!(facts[fact], expected, "{fact}");
+    }
+    let plain = server.plain("GET /api/ice HTTP/1.1\nHost: localhost").await.json();
+    assert_eq!(plain.get("server"), None);
+}

@@ -171,6 +171,7 @@ async fn status_codes_and_bodies_are_those_documented() {
         watch.note(path, "get", &server.plain(&stranger(path)).await);
     }
     note_peers(&mut watch, &server).await;
+    note_codes(&mut watch, &server).await;
     for path in ["/api/turn", "/api/peers/nobody"] {
         let documented = path.replace("nobody", "{id}");
         for more in ["", "\nOrigin: https://evil.example"] {
@@ -180,7 +181,7 @@ async fn status_codes_and_bodies_are_those_documented() {
         watch.note(&documented, "options", &server.plain(&stranger).await);
     }
     // 408: the bodies that never come wait side by side.
-    let slow = ["/api/tokens", "/api/credentials", "/api/revoke"].map(|path| {
+    let slow = ["/api/tokens", "/api/credentials", "/api/revoke", "/api/qr"].map(|path| {
         let address = server.tcp();
         tokio::spawn(async move {
             let head = post(path, SHOP, "{}").replace("\n\n{}", "").replace('\n', "\r\n");
@@ -225,6 +226,19 @@ async fn note_peers(watch: &mut Watch, server: &Server) {
     }
 }
 
+async fn note_codes(watch: &mut Watch, server: &Server) {
+    let good = post("/api/qr", "", "https://localhost/");
+    for request in [
+        good.clone(),
+        post("/api/qr", "", ""),
+        post("/api/qr", "", &"x".repeat(1025)),
+        good.replacen('\n', "\nOrigin: https://evil.example\n", 1),
+        good.replace("Host: localhost", "Host: evil.example"),
+    ] {
+        watch.note("/api/qr", "post", &server.plain(&request).await);
+    }
+}
+
 /// What other servers answer: plain HTTP on a public port, an operator's certificate, too many requests.
 async fn note_elsewhere(watch: &mut Watch) {
     let public = Server::start_public(|_| {}).await;
@@ -251,6 +265,7 @@ async fn note_elsewhere(watch: &mut Watch) {
         ("/api/credentials", "post", post("/api/credentials", "wrong", "{}")),
         ("/api/revoke", "post", post("/api/revoke", "wrong", "{}")),
         ("/api/peers/{id}", "get", ask("GET", "/api/peers/x", "\nAuthorization: Bearer wrong")),
+        ("/api/qr", "post", post("/api/qr", "", "x")),
     ] {
         let mut reply;
         let mut tries = 0;

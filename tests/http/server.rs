@@ -130,6 +130,8 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: String,
+    /// The body as it came.
+    pub(crate) bytes: Vec<u8>,
     /// Every header line, in order.
     lines: Vec<(String, String)>,
 }
@@ -167,6 +169,10 @@ impl Reply {
             headers: lines.iter().cloned().collect(),
             lines,
             body: body.to_owned(),
+            bytes: bytes
+                .windows(4)
+                .position(|end| end == b"\r\n\r\n")
+                .map_or_else(Vec::new, |end| bytes[end + 4..].to_vec()),
         }
     }
 }

@@ -17,7 +17,7 @@ class Page {
     this.inbox = new Inbox();
     this.socket = io(server.http, { forceNew: true, reconnection: false, ...options });
     this.socket.on('newUser', (text) => this.greetings.push(text));
-    for (const event of ['offer', 'answer', 'candidate']) {
+    for (const event of ['offer', 'answer', 'candidate', 'bye']) {
       this.socket.on(event, (data) => this.inbox.push({ event, data }));
     }
   }
@@ -49,6 +49,8 @@ for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']])
       callee.socket.emit('candidate', { candidate: candidate(2), to: from });
       assert.deepEqual((await callee.inbox.next()).data, { candidate: candidate(1), from });
       assert.deepEqual((await caller.inbox.next()).data, { candidate: candidate(2), from: to });
+      callee.socket.emit('bye', { to: from });
+      assert.deepEqual(await caller.inbox.next('the goodbye'), { event: 'bye', data: { from: to } });
       assert.deepEqual(other.inbox.rest, []);
     } finally {
       for (const page of [caller, callee, other]) page.socket.close();

@@ -27,7 +27,7 @@ pub fn installed(config: &Config, layout: &Layout) -> anyhow::Result<ExitCode> {
     if reach::base_url(config).is_none() {
         print("(no TCP port is configured)\n");
     }
-    print("\nTo see it run: relais status. Settings: /etc/relais/relais.toml, then systemctl restart relais.\n");
+    print("\nTo see it run: relais status. Settings: /etc/relais/relais.toml, then systemctl reload relais.\n");
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 

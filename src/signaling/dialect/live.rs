@@ -267,6 +267,8 @@ impl Live {
             Kind::Offer => self.say(&ServerMessage::Offer { offer: body, viewer_id }),
             Kind::Answer => self.say(&ServerMessage::Answer { answer: body, viewer_id }),
             Kind::Candidate => self.say(&ServerMessage::Candidate { candidate: body, target, viewer_id }),
+            // Our own studio stops but stays: to a page that listens the stream is over, until the next offer.
+            Kind::Bye if self.extras && target == "viewer" => self.say(&ServerMessage::StreamerLeft),
             Kind::Bye => {}
         }
     }
@@ -351,7 +353,7 @@ impl Dialect for Live {
 }
 
 /// A viewer's id as it wrote it. A viewer that gives none is called by its peer id.
-fn viewer_alias(raw: Option<&RawValue>, peer: &PeerId) -> Result<Alias, Fault> {
+pub(super) fn viewer_alias(raw: Option<&RawValue>, peer: &PeerId) -> Result<Alias, Fault> {
     let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
         let own = serde_json::value::to_raw_value(peer).ok();
         return own.and_then(|own| Alias::parse(&own)).ok_or(Fault::BadMessage);

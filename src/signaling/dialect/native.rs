@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
+use super::live::viewer_alias;
 use super::{Dialect, Ice, MAX_COMPLAINTS, Output, Permit, Services, body, parse_fault, to_json};
 use crate::signaling::{
     Command, Delivery, Event, Fault, Invite, Join, Kind, PeerId, Resume, Role, RoomKey, Secret, SessionRequest, To,
@@ -102,7 +103,9 @@ impl Native {
         if message.v != Some(1) {
             return Err(Fault::Version);
         }
-        let room = message.room.as_deref().filter(|room| is_room_name(room)).ok_or(Fault::BadRoom)?;
+        let wanted = message.stream.as_deref().or(message.room.as_deref());
+        let room = wanted.filter(|room| is_room_name(room)).ok_or(Fault::BadRoom)?;
+        let part = message.stream.as_ref().map(|_| part(message.role)).transpose()?;
         let name = message.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
         let instance = message.instance.as_deref();
         if [name, instance].into_iter().flatten().any(|text| !is_label(text)) {
@@ -110,20 +113,26 @@ impl Native {
         }
         let resume = message.session.as_deref().map(|secret| Resume { secret: secret.into(), seq: message.seq });
         let permit = services.authorize(message.token.as_deref().filter(|token| !token.is_empty()));
-        let permit = permit.and_then(|permit| if permit.opens(room) { Ok(permit) } else { Err(Fault::WrongRoom) });
+        let permit = permit.and_then(|permit| match part {
+            _ if !permit.opens(room) => Err(Fault::WrongRoom),
+            Some(Role::Streamer) if permit.role == Role::Viewer => Err(Fault::WrongRole),
+            _ => Ok(permit),
+        });
         let (permit, refused) = match permit {
             Ok(permit) => (permit, None),
             // The hub knows whether the session lives, and that is proof enough.
             Err(fault) if resume.is_some() => (Permit::nothing(), Some(fault)),
             Err(fault) => return Err(fault),
         };
+        let peer = PeerId::random(services);
         let join = Join {
-            room: RoomKey::Call(room.into()),
-            peer: PeerId::random(services),
-            role: permit.role,
+            room: if part.is_some() { RoomKey::Stream(room.into()) } else { RoomKey::Call(room.into()) },
+            // A streamer of the live dialect calls each viewer by an id.
+            alias: if part == Some(Role::Viewer) { Some(viewer_alias(None, &peer)?) } else { None },
+            peer,
+            role: part.unwrap_or(permit.role),
             name: permit.name.or_else(|| name.map(str::to_owned)),
             instance: instance.map(str::to_owned),
-            alias: None,
             pass: permit.pass,
             refused,
             session: Some(SessionRequest { secret: Secret::random(services), resume, unaware: false }),
@@ -165,12 +174,13 @@ impl Native {
     }
 
     fn tell(&mut self, now: Mono, delivery: Delivery, services: &dyn Services) -> Result<(), Fault> {
-        let seq = Some(delivery.seq);
+        // The number of viewers of a stream is outside the count.
+        let seq = Some(delivery.seq).filter(|&seq| seq > 0);
         match delivery.event {
             Event::Joined(joined) => {
                 let ice = self.ice(now, &joined.peer, services)?;
                 let State::Joining { room } = &self.state else { return Ok(()) };
-                let text = to_json(&wire::Numbered { seq, message: &ServerMessage::joined(room, &joined, &ice.json) });
+                let text = to_json(&wire::Numbered { seq, message: &ServerMessage::joined(&joined, &ice.json) });
                 self.outputs.push_back(Output::Text(text));
                 self.state = State::In { room: room.clone(), peer: joined.peer };
             }
@@ -277,6 +287,14 @@ impl Dialect for Native {
 
     fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+}
+
+/// What a page is in a stream.
+fn part(wanted: Option<Role>) -> Result<Role, Fault> {
+    match wanted.unwrap_or(Role::Viewer) {
+        role @ (Role::Streamer | Role::Viewer) => Ok(role),
+        Role::Host | Role::Member => Err(Fault::BadMessage),
     }
 }
 

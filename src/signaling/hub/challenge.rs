@@ -45,6 +45,11 @@ impl Hub {
     /// `holder` is asked whether it is alive, and `join` waits for the answer.
     pub(super) fn challenge(&mut self, holder: &PeerId, link: LinkId, join: Join, fault: Fault) {
         let Some(peer) = self.peers.get(holder) else { return self.shut_out(link, fault) };
+        // Lost already: it could come back, but whoever is here goes first.
+        if peer.link.is_none() {
+            self.give_way(holder);
+            return self.try_enter(link, join, false);
+        }
         // Who just answered is not asked again: nobody can make a page answer all day.
         let just_answered = peer.answered.is_some_and(|at| at + self.limits.challenge > self.now);
         let Some(asked) = peer.link.filter(|_| !just_answered && !self.challenges.by_holder.contains_key(holder))

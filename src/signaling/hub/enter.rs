@@ -133,6 +133,9 @@ impl Hub {
         }
         if let Some(expires) = expires {
             self.lost -= 1;
+            if let (Some(room), Some(peer)) = (self.rooms.get_mut(&room), self.peers.get(id)) {
+                room.arrive(peer);
+            }
             self.timers.remove(&(expires, Timer::Expiry(id.clone())));
             self.tell_others(id, || Event::PeerBack(id.clone()));
             self.count_viewers(&room, None);
@@ -229,7 +232,7 @@ impl Hub {
             },
             resume: self.limits.resume,
             locked: room.locked,
-            viewers: if matches!(me.room, RoomKey::Call(_)) { room.watching(&self.peers) } else { 0 },
+            viewers: room.watching,
             peers,
         })
     }

@@ -40,10 +40,16 @@ impl Hub {
         }
     }
 
-    /// A command that only hosts may give.
+    /// A command that only hosts may give, and of a stream its streamer: it invites viewers, and no more.
     pub(super) fn host(&mut self, me: &PeerId, command: Command) {
         let Some(peer) = self.peers.get(me) else { return };
-        if peer.role != Role::Host || !matches!(peer.room, RoomKey::Call(_)) {
+        let invites_viewers = matches!(&command, Command::Invite(invite) if invite.role == Role::Viewer);
+        let may = match peer.room {
+            RoomKey::Call(_) => peer.role == Role::Host,
+            RoomKey::Stream(_) => peer.role == Role::Streamer && invites_viewers,
+            RoomKey::Direct => false,
+        };
+        if !may {
             return self.deliver(me, Event::Complaint(Fault::NotHost));
         }
         let (room, until) = (peer.room.clone(), peer.pass.expires);

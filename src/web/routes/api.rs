@@ -15,11 +15,12 @@ use super::reply::{Refused, bearer, connection, json, refuse, refuse_access, too
 use crate::clock;
 use crate::credentials::token::random_bytes;
 use crate::credentials::turn::TurnCredential;
-use crate::web::Web;
 use crate::web::access::hex;
 use crate::web::desk::{host, query, text};
+use crate::web::diagnosis::Diagnosed;
 use crate::web::ice::{Asker, IceConfig, Relaying};
 use crate::web::tls::Tls;
+use crate::web::{Connection, Web};
 
 /// What the API's handlers share.
 pub(super) struct Shared {
@@ -30,8 +31,13 @@ pub(super) struct Shared {
 /// `GET /api/ice`: the ICE configuration with a fresh credential (DESIGN section 7).
 pub(super) async fn ice(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
     with_origin(&shared.web, &request, || {
-        let relaying = relaying(&shared.web, &request)?;
-        Ok(json(StatusCode::OK, &IceConfig::from(relaying)))
+        let ice = IceConfig::from(relaying(&shared.web, &request)?);
+        if !wants_all(&request) {
+            return Ok(json(StatusCode::OK, &ice));
+        }
+        let connection = connection(&request)?;
+        let server = shared.web.facts(&asker(&connection, &request));
+        Ok(json(StatusCode::OK, &Diagnosed { ice, server }))
     })
 }
 
@@ -104,10 +110,18 @@ fn relaying(web: &Web, request: &Request<Body>) -> Result<Relaying, Refused> {
             format!("t.{}.{}", grant.account, hex(&random_bytes::<8>()))
         }
     };
-    let all = query(request, "all").as_deref() == Some("1");
+    let ttl = web.config().credential_ttl.as_secs();
+    web.relaying(&asker(&connection, request), &subject, ttl).map_err(unknown_host)
+}
+
+fn asker<'a>(connection: &'a Connection, request: &'a Request<Body>) -> Asker<'a> {
     let user_agent = text(request.headers(), header::USER_AGENT);
-    let asker = Asker { connection: &connection, host: host(request), user_agent, all };
-    web.relaying(&asker, &subject, web.config().credential_ttl.as_secs()).map_err(unknown_host)
+    Asker { connection, host: host(request), user_agent, all: wants_all(request) }
+}
+
+/// The page that asks tests its way here.
+fn wants_all(request: &Request<Body>) -> bool {
+    query(request, "all").as_deref() == Some("1")
 }
 
 /// Answers pages of allowed origins, refusals included, so that they can read them.

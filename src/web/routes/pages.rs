@@ -1,4 +1,4 @@
-//! Pages and their files: `/`, `/call/{room}`, everything under `static/`, and the Socket.IO client.
+//! Pages and their files: `/`, `/call/{room}`, `/live/{stream}` and its studio, everything under `static/`, and the Socket.IO client.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use axum::http::{Method, Request, Response, StatusCode};
 use super::policy::{OperatorsOwn, refusal};
 use crate::web::Web;
 use crate::web::assets::{Asset, Assets, read_inside};
+use crate::web::compressed::{accepts_gzip, etag_of_gzip};
 use crate::web::desk::text;
 
 /// What pages are served from.
@@ -39,10 +40,25 @@ pub(super) async fn call(
     Path(room): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    if !is_room(&room) {
-        return refusal(StatusCode::NOT_FOUND, "bad-room", "a room is 1 to 64 characters of A-Z a-z 0-9 . _ ~ -");
-    }
-    pages.serve("call.html", &headers).await
+    pages.serve_room("call.html", &room, &headers).await
+}
+
+/// `GET /live/{stream}`: the page of those who watch.
+pub(super) async fn live(
+    State(pages): State<Arc<Pages>>,
+    Path(stream): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    pages.serve_room("live.html", &stream, &headers).await
+}
+
+/// `GET /live/{stream}/studio`: the page of the one who streams.
+pub(super) async fn studio(
+    State(pages): State<Arc<Pages>>,
+    Path(stream): Path<String>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    pages.serve_room("studio.html", &stream, &headers).await
 }
 
 /// Any other path: a file of `static/`, or a page by its name without `.html`.
@@ -88,6 +104,15 @@ pub(super) async fn socketio_client(
 }
 
 impl Pages {
+    /// A page that serves every room: its script reads the name from the address.
+    async fn serve_room(&self, page: &str, room: &str, headers: &HeaderMap) -> Response<Body> {
+        if !is_room(room) {
+            let message = "a room or stream is 1 to 64 characters of A-Z a-z 0-9 . _ ~ -";
+            return refusal(StatusCode::NOT_FOUND, "bad-room", message);
+        }
+        self.serve(page, headers).await
+    }
+
     async fn serve(&self, path: &str, headers: &HeaderMap) -> Response<Body> {
         let (assets, path) = (self.assets.clone(), path.to_owned());
         let find = move || assets.get(&path).or_else(|| assets.get(&format!("{path}.html")));
@@ -109,15 +134,22 @@ fn share_script(path: &str, response: &mut Response<Body>) {
     }
 }
 
-/// The whole file, or 304 when the client has it already.
+/// The whole file, as gzip to whoever takes it, or 304 when the client has that already.
 fn respond(asset: Asset, request: &HeaderMap) -> Response<Body> {
-    let is_known = text(request, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &asset.etag));
     let mut response = Response::new(Body::empty());
     if asset.is_overlay {
         response.extensions_mut().insert(OperatorsOwn);
     }
     let headers = response.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(&asset.etag) {
+    if asset.gzip.is_some() {
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    let (content, etag, is_gzip) = match asset.gzip.filter(|_| accepts_gzip(request)) {
+        Some(gzip) => (gzip, etag_of_gzip(&asset.etag), true),
+        None => (asset.content, asset.etag, false),
+    };
+    let is_known = text(request, header::IF_NONE_MATCH).is_some_and(|known| matches_etag(known, &etag));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(header::ETAG, etag);
     }
     // Asked for again each time, answered by 304 mostly: a new version of the server shows at once.
@@ -126,10 +158,13 @@ fn respond(asset: Asset, request: &HeaderMap) -> Response<Body> {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return response;
     }
+    if is_gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     if let Ok(content_type) = HeaderValue::from_str(&asset.content_type) {
         headers.insert(header::CONTENT_TYPE, content_type);
     }
-    *response.body_mut() = Body::from(asset.content.into_owned());
+    *response.body_mut() = Body::from(content);
     response
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Request, Response, StatusCode};
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
@@ -78,16 +79,21 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Body>) -> Result<
         let message = "send the body as Content-Type: application/json";
         return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", message));
     }
-    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), MAX_BODY).collect()).await;
-    let body = body.map_err(|_| refuse(StatusCode::REQUEST_TIMEOUT, "timeout", "the body took too long"))?;
-    let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-        Some(_) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "too-large", &format!("a body has at most {MAX_BODY} bytes")),
-        None => refuse(StatusCode::BAD_REQUEST, "bad-body", "the body did not come whole"),
-    })?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+    serde_json::from_slice(&read_bytes(request, MAX_BODY).await?).map_err(|error| {
         let code = if error.is_data() { "bad-request" } else { "bad-json" };
         refuse(StatusCode::BAD_REQUEST, code, &error.to_string())
     })
+}
+
+/// Reads a body of at most `max` bytes.
+pub(super) async fn read_bytes(request: Request<Body>, max: usize) -> Result<Bytes, Refused> {
+    let body = tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), max).collect()).await;
+    let body = body.map_err(|_| refuse(StatusCode::REQUEST_TIMEOUT, "timeout", "the body took too long"))?;
+    let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+        Some(_) => refuse(StatusCode::PAYLOAD_TOO_LARGE, "too-large", &format!("a body has at most {max} bytes")),
+        None => refuse(StatusCode::BAD_REQUEST, "bad-body", "the body did not come whole"),
+    })?;
+    Ok(body.to_bytes())
 }
 
 /// A JSON answer that nobody keeps.

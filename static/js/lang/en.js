@@ -3,6 +3,7 @@ export default {
   "language": "Language",
   "controls": "Call controls",
   "self": "Your own picture",
+  "self.you": "You",
   "sound": "Tap to hear the call",
 
   "home.page": "Relais: start a call",
@@ -48,6 +49,11 @@ export default {
 
   "relay.only": "Relay only",
   "relay.explain": "Hides your address from the other side; may be slower.",
+  "relay.mode": "Way to the relay",
+  "relay.mode.any": "Any way to the relay",
+  "relay.mode.udp": "To the relay over UDP",
+  "relay.mode.tcp": "To the relay over TCP",
+  "relay.mode.tls": "To the relay over TLS",
   "relay.none": "This server offers no relay of that kind to this browser, so no connection can be made. Switch “relay only” off.",
   "relay.unreachable": "The relay does not answer. A network or an untrusted certificate may be in the way.",
 
@@ -68,6 +74,9 @@ export default {
 
   "copy.no-server": "The server made no link. Try again in a moment.",
 
+  "qr.alt": "QR code of the link: scan it with the camera of a phone",
+  "qr.problem": "The QR code could not be drawn. Copy the link instead.",
+
   "locked": "Locked",
   "host.lock": "Lock the room",
   "host.lock-explain": "Nobody new gets in; who is here stays.",
@@ -87,21 +96,15 @@ export default {
   "state.restarting": "Finding another way…",
   "state.unreachable": "Server out of reach, trying again…",
   "tile.away": "lost the server",
+  "tile.connecting": "connecting…",
+  "tile.interrupted": "interrupted…",
+  "tile.failed": "no way found yet…",
   "someone": "Guest",
 
-  "route.direct": "Direct",
-  "route.stun": "Direct, through STUN",
-  "route.relay": "Relayed",
-  "route.relay.over": "Relayed over {transports}",
-  "route.and": " and ",
   "settings.title": "Settings",
   "settings.close": "Close",
   "settings.room": "Room",
   "settings.connection": "Connection",
-  "detail.route": "Way",
-  "detail.time": "Round trip",
-  "detail.rate": "Data",
-  "detail.none": "Nobody is connected yet.",
 
   "notice.joined": "{name} is here",
   "notice.left": "{name} left",
@@ -117,6 +120,7 @@ export default {
   "notice.server-first": "The server is out of reach; trying again…",
   "notice.back": "The server is back",
   "notice.gone": "The server no longer lets us in ({reason}). The call goes on for as long as the connection holds.",
+  "notice.no-way": "No connection with {name} yet: a firewall may be in the way. Still trying; “Check my connection” on the home page finds the cause.",
   "notice.share-failed": "The screen could not be shared.",
 
   "ended.page": "Call ended – Relais",

@@ -28,7 +28,11 @@ export const DESKTOP = { width: 1440, height: 900 };
  */
 export async function startBrowser({ ca = null, devices = true, refuse = false, flags = [], keep = true, ...options } = {}) {
   const home = mkdtempSync(join(tmpdir(), "relais-chromium-"));
-  if (ca) trust(home, ca);
+  if (ca) {
+    const store = join(home, ".pki", "nssdb");
+    mkdirSync(store, { recursive: true });
+    trust(store, ca);
+  }
   const media = devices ? FAKE_DEVICES.slice(0, refuse ? 1 : 2) : [];
   const context = await chromium.launchPersistentContext(join(home, "profile"), {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -59,10 +63,8 @@ export async function startBrowser({ ca = null, devices = true, refuse = false, 
   return browser;
 }
 
-/** Puts a CA into the certificate store that Chromium reads on Linux. */
-function trust(home, ca) {
-  const store = join(home, ".pki", "nssdb");
-  mkdirSync(store, { recursive: true });
+/** Puts a CA into a new certificate store in the directory `store`: Firefox's profile, or where Chromium looks on Linux. */
+export function trust(store, ca) {
   execFileSync("certutil", ["-N", "-d", `sql:${store}`, "--empty-password"]);
   execFileSync("certutil", ["-A", "-d", `sql:${store}`, "-t", "C,,", "-n", "relais test", "-i", ca]);
 }

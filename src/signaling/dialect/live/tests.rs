@@ -137,6 +137,16 @@ fn a_streamer_names_its_viewers_however_it_writes_them() {
 }
 
 #[test]
+fn a_studio_that_stops_and_stays_is_over_for_pages_that_listen() {
+    for (extras, told) in [("", &[][..]), (r#","extras":true"#, &[r#"{"type":"streamerLeft"}"#][..])] {
+        let mut probe = Probe::new(&[&format!(r#"{{"type":"viewer","viewerId":1{extras}}}"#)]);
+        probe.lines();
+        probe.hear(Event::Message { from: "t".into(), kind: Kind::Bye, body: None });
+        assert_eq!(probe.lines(), told);
+    }
+}
+
+#[test]
 fn who_is_asked_for_a_sign_of_life_is_pinged() {
     let mut probe = Probe::new(&[r#"{"type":"streamer"}"#]);
     probe.lines();

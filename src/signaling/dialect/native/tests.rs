@@ -103,6 +103,43 @@ fn a_join_becomes_a_command_and_its_answer_the_reply() {
 }
 
 #[test]
+fn a_stream_is_joined_by_its_name_and_a_part_in_it() {
+    let join = |text: &str| {
+        let mut probe = Probe::new(Shell::by_invitation());
+        probe.say(text);
+        let mut outputs = probe.outputs();
+        let Some(Output::Command(Command::Join(join))) = outputs.pop() else { panic!("{outputs:?}") };
+        (probe, join)
+    };
+    let (_, join_as_streamer) =
+        join(r#"{"type":"join","v":1,"stream":"s","role":"streamer","token":"good","room":"unheard of"}"#);
+    assert_eq!((join_as_streamer.room, join_as_streamer.role), (RoomKey::Stream("s".into()), Role::Streamer));
+    assert!(join_as_streamer.alias.is_none());
+    // Whatever else the token would let them do.
+    let (mut probe, watching) = join(r#"{"type":"join","v":1,"stream":"s","token":"good"}"#);
+    assert_eq!(watching.role, Role::Viewer);
+    let alias = watching.alias.as_ref().map(|alias| alias.json().get().to_owned());
+    assert_eq!(alias, Some(format!("\"{}\"", watching.peer)), "what a streamer of the live dialect calls it");
+    let Event::Joined(mut answer) = joined() else { unreachable!() };
+    answer.room = RoomKey::Stream("s".into());
+    probe.hear(1, Event::Joined(answer));
+    let told = probe.texts().remove(0);
+    assert_eq!((&told["stream"], &told["room"]), (&json!("s"), &Value::Null));
+    probe.hear(0, Event::Viewers(3));
+    assert_eq!(probe.texts(), [json!({"type": "viewers", "count": 3})], "outside the count");
+    let refused = [
+        (r#"{"type":"join","v":1,"stream":"s","role":"streamer","token":"viewer"}"#, "wrong-role"),
+        (r#"{"type":"join","v":1,"stream":"é","token":"good"}"#, "bad-room"),
+        (r#"{"type":"join","v":1,"stream":"s","token":"room t"}"#, "wrong-room"),
+    ];
+    for (text, code) in refused {
+        let mut probe = Probe::new(Shell::by_invitation());
+        probe.say(text);
+        assert_eq!(probe.refusal().0["code"], code, "{text}");
+    }
+}
+
+#[test]
 fn joins_that_are_refused() {
     let cases = [
         (r#"{"type":"join","room":"r"}"#, "version"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::super::{Invitation, present};
-use crate::signaling::{Body, Fault, Invite, Joined, Kind, LeaveReason, PeerId, PeerView, Role};
+use crate::signaling::{Body, Fault, Invite, Joined, Kind, LeaveReason, PeerId, PeerView, Role, RoomKey};
 
 /// Any message of a client: the fields of all types, since a flat shape lets bodies be borrowed as they stand.
 #[derive(Deserialize)]
@@ -19,6 +19,9 @@ pub(super) struct ClientMessage<'a> {
     pub(super) v: Option<u64>,
     #[serde(default, borrow)]
     pub(super) room: Option<Cow<'a, str>>,
+    /// In place of a room.
+    #[serde(default, borrow)]
+    pub(super) stream: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
     pub(super) token: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
@@ -37,7 +40,7 @@ pub(super) struct ClientMessage<'a> {
     /// Of a lock.
     #[serde(default)]
     pub(super) locked: Option<bool>,
-    /// Of an invite.
+    /// Of an invite, and of a join to a stream.
     #[serde(default)]
     pub(super) role: Option<Role>,
     #[serde(default)]
@@ -64,7 +67,10 @@ pub(super) struct Numbered<'a> {
 pub(super) enum ServerMessage<'a> {
     Joined {
         v: u8,
-        room: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stream: Option<&'a str>,
         peer: &'a PeerId,
         session: Option<&'a str>,
         resumed: bool,
@@ -146,10 +152,16 @@ pub(super) enum ServerMessage<'a> {
 }
 
 impl<'a> ServerMessage<'a> {
-    pub(super) fn joined(room: &'a str, joined: &'a Joined, ice: &'a RawValue) -> Self {
+    pub(super) fn joined(joined: &'a Joined, ice: &'a RawValue) -> Self {
+        let (room, stream) = match &joined.room {
+            RoomKey::Call(name) => (Some(&**name), None),
+            RoomKey::Stream(name) => (None, Some(&**name)),
+            RoomKey::Direct => (None, None),
+        };
         Self::Joined {
             v: 1,
             room,
+            stream,
             peer: &joined.peer,
             session: joined.session.as_ref().map(|secret| secret.as_str()),
             resumed: joined.resumed,

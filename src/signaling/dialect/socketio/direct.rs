@@ -102,7 +102,7 @@ impl Direct {
             (_, State::Returning { .. } | State::Joining) => Vec::new(),
             (event, _) => {
                 let action = match event {
-                    Event::Message { from, kind, body } => carried(&from, kind, body.as_ref(), emit),
+                    Event::Message { from, kind, body } => Some(carried(&from, kind, body.as_ref(), emit)),
                     Event::Complaint(fault) => Some(emit("error", to_json(&WireError::from(fault)), Vec::new())),
                     _ => None,
                 };
@@ -153,13 +153,17 @@ fn read(name: &str, event: &Arguments<'_>) -> Result<Option<Command>, Fault> {
         "offer" => Kind::Offer,
         "answer" => Kind::Answer,
         "candidate" => Kind::Candidate,
+        "bye" => Kind::Bye,
         _ => return Ok(None),
     };
     let argument = event.values.first().ok_or(Fault::BadMessage)?;
     let argument: Argument<'_> = serde_json::from_str(argument.get()).map_err(|_| Fault::BadMessage)?;
-    let body = argument.body(kind, &event.attachments).ok_or(Fault::BadMessage)?;
+    let body = argument.body(kind, &event.attachments);
+    if body.is_none() && kind != Kind::Bye {
+        return Err(Fault::BadMessage);
+    }
     let to = argument.to.as_deref().ok_or(Fault::BadMessage)?;
-    Ok(Some(Command::Send { to: To::Peer(to.into()), kind, body: Some(body) }))
+    Ok(Some(Command::Send { to: To::Peer(to.into()), kind, body }))
 }
 
 fn carried(
@@ -167,13 +171,13 @@ fn carried(
     kind: Kind,
     body: Option<&Body>,
     emit: impl Fn(&'static str, String, Vec<bytes::Bytes>) -> Action,
-) -> Option<Action> {
+) -> Action {
     let name = match kind {
         Kind::Offer => "offer",
         Kind::Answer => "answer",
         Kind::Candidate => "candidate",
-        Kind::Bye => return None,
+        Kind::Bye => "bye",
     };
     let attachments = body.map(|body| body.attachments().to_vec()).unwrap_or_default();
-    Some(emit(name, to_json(&Carried::new(from, kind, body, None)), attachments))
+    emit(name, to_json(&Carried::new(from, kind, body, None)), attachments)
 }

@@ -46,12 +46,28 @@ pub enum Name {
 pub struct Status {
     /// Attempts that failed since the last success.
     pub failures: u32,
+    /// When the first of them failed, in unix seconds; `None` while all is well.
+    pub failing_since: Option<u64>,
     /// Why the last one failed.
     pub last_error: Option<String>,
     /// When the next attempt is due, in unix seconds.
     pub next: u64,
     /// Of the certificate in use; `None` before the first one.
     pub validity: Option<Validity>,
+}
+
+impl Status {
+    /// After an attempt that failed at `now`, with the next one after `pause`.
+    fn failed(self, error: String, now: u64, pause: impl FnOnce(u32) -> Duration) -> Self {
+        let failures = self.failures.saturating_add(1);
+        Self {
+            failures,
+            failing_since: self.failing_since.or(Some(now)),
+            last_error: Some(error),
+            next: now + pause(failures).as_secs(),
+            validity: self.validity,
+        }
+    }
 }
 
 /// The ACME side of one server.
@@ -107,26 +123,26 @@ impl Acme {
         tracing::info!(names = %self.shown_names(), directory = %self.config.directory, "asking for a certificate");
         let issued = self.issue(kinds).await;
         let now = clock::now().unix;
-        let mut status = self.status();
-        match issued {
+        let status = match issued {
             Ok((key, validity)) => {
                 identity.replace(Arc::new(key), true);
                 let next = schedule::renewal(validity, random()).max(now + 1);
-                status = Status { next, validity: Some(validity), ..Status::default() };
                 let days = validity.not_after.saturating_sub(now) / (24 * 3600);
                 tracing::info!(names = %self.shown_names(), days, "a new certificate is in use");
+                Status { next, validity: Some(validity), ..Status::default() }
             }
             Err(error) => {
-                status.failures += 1;
-                let pause = schedule::pause(status.failures, random());
-                status.next = now + pause.as_secs();
-                status.last_error = Some(format!("{error:#}"));
-                let (failures, seconds) = (status.failures, pause.as_secs());
+                let pause = |failures| schedule::pause(failures, random());
+                let status = self.status().failed(format!("{error:#}"), now, pause);
                 tracing::error!(
-                    names = %self.shown_names(), failures, next_attempt_in = seconds, "no certificate: {error:#}"
+                    names = %self.shown_names(),
+                    failures = status.failures,
+                    next_attempt_in = status.next - now,
+                    "no certificate: {error:#}"
                 );
+                status
             }
-        }
+        };
         *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
@@ -255,6 +271,17 @@ mod tests {
         assert_eq!(kinds(&["0.0.0.0:80", "0.0.0.0:443"]), [Kind::TlsAlpn, Kind::Http]);
         assert_eq!(kinds(&["[::]:80", "0.0.0.0:8443"]), [Kind::Http]);
         assert_eq!(kinds(&["0.0.0.0:3478"]), []);
+    }
+
+    #[test]
+    fn failures_are_counted_from_the_first_one() {
+        let validity = Some(Validity { not_before: 1, not_after: 9000 });
+        let pause = |failures: u32| Duration::from_secs(u64::from(failures) * 10);
+        let first = Status { validity, ..Status::default() }.failed("no way".into(), 100, pause);
+        let second = first.clone().failed("closed".into(), 110, pause);
+        assert_eq!((first.failing_since, first.failures, first.next), (Some(100), 1, 110));
+        let last_error = Some("closed".to_owned());
+        assert_eq!(second, Status { failures: 2, failing_since: Some(100), last_error, next: 130, validity });
     }
 
     #[test]

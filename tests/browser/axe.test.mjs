@@ -1,0 +1,82 @@
+// axe-core finds nothing serious or critical: each page in its main states, light and dark, on a phone and on a desktop.
+
+import { after, before, test } from "node:test";
+
+import { accessible } from "./support/axe.mjs";
+import { DESKTOP, PHONE, startBrowser } from "./support/browser.mjs";
+import { enter, hangUp, join, newRoom, picturesArriveOnBoth, says } from "./support/call.mjs";
+import { startServer } from "./support/server.mjs";
+
+let server;
+let browser;
+let page;
+
+before(async () => {
+  // Not on loopback alone: there nobody needs an invitation.
+  server = await startServer({ tcp: "0.0.0.0:0" });
+  browser = await startBrowser({ ca: server.ca });
+  page = await browser.page();
+});
+
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+async function look(t, state) {
+  for (const [size, viewport] of Object.entries({ phone: PHONE, desktop: DESKTOP })) {
+    await page.setViewportSize(viewport);
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      for (const lesser of await accessible(page, `${state}, ${size}, ${colorScheme}`)) t.diagnostic(`${state}: ${lesser}`);
+    }
+  }
+}
+
+test("home", async (t) => {
+  await page.goto(server.origin);
+  await page.locator("#invite").waitFor();
+  await look(t, "home without an invitation");
+  await page.goto(`${server.origin}/#t=${server.ready.invite}`);
+  await page.reload();
+  await page.locator("#invite").waitFor({ state: "hidden" });
+  await look(t, "home");
+  await page.fill("#where", "???");
+  await page.click("#join .inner");
+  await page.locator("#join-problem").waitFor();
+  await look(t, "home with a problem");
+});
+
+test("call", async (t) => {
+  const room = newRoom();
+  await page.goto(server.link(room));
+  await page.waitForFunction(() => document.querySelector("#preview").videoWidth > 0);
+  await look(t, "before the call");
+  await enter(page, "Ada");
+  await says(page, "alone");
+  await page.locator("#waiting").waitFor();
+  await look(t, "alone");
+  const guest = await browser.page();
+  await join(guest, server.link(room), "Bob");
+  await picturesArriveOnBoth(page, guest);
+  await page.locator("#badge").waitFor();
+  await look(t, "in a call");
+  await guest.click("#stage [data-turn=video]");
+  await page.locator(".tile.dark").waitFor();
+  await look(t, "a dark tile");
+  await page.click("#open-settings");
+  await page.locator("#details dd").first().waitFor();
+  await look(t, "settings");
+  await page.click("#close-room");
+  await page.locator("#confirm[open]").waitFor();
+  await look(t, "a question");
+  await page.click("#confirm [value='']");
+  await hangUp(page);
+  await page.locator("#ended").waitFor();
+  await look(t, "after the call");
+  await guest.close();
+  const [head, body] = server.ready.invite.split(".");
+  await join(page, `${server.origin}/call/${newRoom()}#t=${head}.${body}.${"A".repeat(43)}`);
+  await page.locator("#refused").waitFor();
+  await look(t, "refused");
+});
