@@ -3,7 +3,7 @@ export default {
   en: {
     "check.page": "Check my connection – Relais",
     "check.title": "Check my connection",
-    "check.lead": "Tests every way from this browser to the server. Takes about half a minute, nothing leaves this server.",
+    "check.lead": "Tests every way from this browser to the server, in about half a minute. Nothing is sent anywhere else.",
     "check.running": "Checking…",
     "check.again": "Check again",
     "check.stop": "Stop",
@@ -193,7 +193,7 @@ export default {
   fr: {
     "check.page": "Tester ma connexion – Relais",
     "check.title": "Tester ma connexion",
-    "check.lead": "Essaie tous les chemins de ce navigateur au serveur. Une demi-minute environ ; rien ne quitte ce serveur.",
+    "check.lead": "Essaie tous les chemins de ce navigateur au serveur, en une demi-minute environ. Rien n’est envoyé ailleurs.",
     "check.running": "Test en cours…",
     "check.again": "Recommencer",
     "check.stop": "Arrêter",
