@@ -15,11 +15,7 @@ export const UDP6 = [`[${SERVER.v6}]:3478`, `[${SERVER.v6}]:3479`];
 
 /**
  * Starts `binary serve` and waits until it says that it is ready. Files in `pages` of the directory are served, too. `others`
-<<<<<<< HEAD
  * replaces flags by name. The server can be halted and started `again`, as an update does it.
-=======
- * replaces flags by name.
->>>>>>> main
  */
 export async function startServer(binary, directory, others = {}) {
   const flags = { udp: [...UDP, ...UDP6], tcp: [], 'public-ip': [SERVER.v4, SERVER.v6], 'allow-peer': PREFIXES };
