@@ -11,6 +11,7 @@ const GOAL = 95;
 const PAGES = [
   { name: "home", path: "/" },
   { name: "call", path: "/call/blue-fox-42" },
+  { name: "admin", path: "/admin" },
 ];
 
 let server;
