@@ -14,6 +14,7 @@ const PAGES = [
   { name: "call by id", path: "/call-by-id" },
   { name: "watching", path: "/live/blue-fox-42" },
   { name: "studio", path: "/live/red-fox-42/studio" },
+  { name: "admin", path: "/admin" },
 ];
 
 let server;
