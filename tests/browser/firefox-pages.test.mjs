@@ -1,4 +1,4 @@
-// Firefox ESR: a stream to and from Chromium, a call by id, and the check of the connection, in both languages.
+// Firefox ESR: a call by id, and the check of the connection, in both languages.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -6,7 +6,6 @@ import { after, before, test } from "node:test";
 import { startBrowser } from "./support/browser.mjs";
 import { picturesArriveOnBoth, says } from "./support/call.mjs";
 import { startFirefox } from "./support/firefox.mjs";
-import { endStream, goLive, newStream, openStudio, stands, viewerLink, watch, watches } from "./support/live.mjs";
 import { startServer } from "./support/server.mjs";
 
 const CHECKED_WITHIN = 90_000;
@@ -36,32 +35,6 @@ async function speaks(page, selector, [french, english]) {
   await page.locator(selector, { hasText: french }).waitFor();
   await page.click("[data-language=en]");
   await page.locator(selector, { hasText: english }).waitFor();
-}
-
-for (const [streamer, viewer] of [["Firefox", "Chromium"], ["Chromium", "Firefox"]]) {
-  test(`a stream from ${streamer} to ${viewer}`, async () => {
-    const [here, there] = streamer === "Firefox" ? [firefox, chromium] : [chromium, firefox];
-    const studio = await here.page();
-    const watching = await there.page();
-    await openStudio(studio, server, newStream());
-    await watch(watching, await viewerLink(studio));
-    await stands(watching, "before", "ready");
-    await goLive(studio);
-    await watches(watching);
-    await studio.waitForFunction(() => document.querySelector("#viewers-count").textContent === "1");
-    await watching.click("#sound");
-    await watching.click("#open-figures");
-    await watching.locator(".figures-card").waitFor();
-    await watching.click("#close-figures");
-    await watching.click("#open-settings");
-    await watching.locator("#settings [data-relay]").check();
-    await watching.locator("#badge[data-route=relay]").waitFor();
-    await watches(watching);
-    await watching.click("#close-settings");
-    await endStream(studio);
-    await stands(watching, "ended");
-    await done(studio, watching);
-  });
 }
 
 test("a call by id, from Firefox to Chromium and back", async () => {

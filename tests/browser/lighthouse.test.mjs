@@ -11,10 +11,10 @@ const GOAL = 95;
 const PAGES = [
   { name: "home", path: "/" },
   { name: "call", path: "/call/blue-fox-42" },
-  { name: "stream", path: "/live/blue-fox-42" },
-  { name: "studio", path: "/live/blue-fox-42/studio" },
-  { name: "check", path: "/check" },
   { name: "call by id", path: "/call-by-id" },
+  { name: "watching", path: "/live/blue-fox-42" },
+  { name: "studio", path: "/live/red-fox-42/studio" },
+  { name: "check", path: "/check" },
 ];
 
 let server;
