@@ -15,6 +15,7 @@ const PAGES = [
   { name: "watching", path: "/live/blue-fox-42" },
   { name: "studio", path: "/live/red-fox-42/studio" },
   { name: "admin", path: "/admin" },
+  { name: "check", path: "/check" },
 ];
 
 let server;

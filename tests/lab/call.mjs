@@ -31,9 +31,8 @@ export async function callAcross(server, directory, call, { seconds, again = 0 }
   try {
     for (const [ns, router] of [['a', call.kinds[0]], ['b', call.kinds[1]]]) sides.push(createSide(ns, router));
     connectRouted(sides);
-    const probed = await Promise.all(sides.map(assertKind));
     const home = join(directory, `call-${rooms}`);
-    for (const { ns } of sides) browsers.push(await startBrowser(ns, home, server.ready.ca));
+    const [probed] = await Promise.all([Promise.all(sides.map(assertKind)), startBrowsers(sides, home, server.ready.ca, browsers)]);
     const pages = browsers.map(({ page }) => page);
     if (call.turnsOnly) for (const page of pages) await page.context().addInitScript(offerTurnsOnly);
     const origins = sides.map((side) => `https://${side.kind === 'v6only' ? `[${SERVER.v6}]` : SERVER.v4}`);
@@ -54,9 +53,16 @@ export async function callAcross(server, directory, call, { seconds, again = 0 }
     error.stack = [error.stack, ...said, ...log].join('\n');
     throw error;
   } finally {
-    for (const { close } of browsers) await close();
+    await Promise.all(browsers.map(({ close }) => close()));
     removeSides();
   }
+}
+
+/** Both at once. Those that started are in `browsers` even when the other one did not. */
+async function startBrowsers(sides, home, ca, browsers) {
+  const started = await Promise.allSettled(sides.map(({ ns }) => startBrowser(ns, home, ca)));
+  browsers.push(...started.flatMap(({ value }) => value ?? []));
+  for (const { reason } of started) if (reason) throw reason;
 }
 
 /** Who sees a picture: a streamer sees nobody. */

@@ -23,12 +23,15 @@ try {
   createPublicSegment();
   server = await startServer(binary, directory);
   publishPages(join(directory, 'pages'), server.ready.invite);
-  for (const call of calls) outcomes.push(await run(call));
+  for (const call of calls) {
+    outcomes.push(await run(call));
+    // It takes half an hour: whoever stops it keeps what there is.
+    if (results) writeFileSync(results, table(outcomes, binary));
+  }
 } finally {
   await server?.stop();
   rmSync(directory, { recursive: true, force: true });
 }
-if (results) writeFileSync(results, table(outcomes, binary));
 const failed = outcomes.filter(({ error }) => error).length;
 console.log(`${outcomes.length - failed} passed, ${failed} failed`);
 process.exitCode = failed > 0 ? 1 : 0;

@@ -20,8 +20,8 @@ export const MEASURED = [
   'only-443/only-443,turns',
 ];
 
-/** Every call of the table. */
-export const MATRIX = [
+/** Every call, in the order of the table. */
+const TABLE = [
   ...SIDES.flatMap((caller) => SIDES.map((callee) => `${caller}/${callee}`)),
   'only-443/only-443,turns',
   ...BAD,
@@ -32,13 +32,18 @@ export const MATRIX = [
   ...RESTARTS,
 ];
 
+/** The same in the order in which they are made: first what has a goal. */
+export const MATRIX = [...new Set([...MEASURED, ...RESTARTS, ...TABLE])];
+
 const GOALS = { udp: 1000, tcp: 3000 };
 
 /** The whole text: what was measured where, and what of it met its goal. */
 export function table(outcomes, binary) {
   const version = execFileSync('chromium', ['--version'], { encoding: 'utf8' }).trim();
   const loads = outcomes.flatMap(({ measured }) => (measured ? [Number(measured.load)] : []));
-  const calls = outcomes.filter(({ call }) => !call.restart);
+  const place = ({ call }) => TABLE.indexOf(call.name);
+  const ordered = [...outcomes].sort((one, other) => place(one) - place(other));
+  const calls = ordered.filter(({ call }) => !call.restart);
   return `# Results of the NAT laboratory
 
 Written by \`tests/lab/run --results tests/lab/RESULTS.md\` on ${new Date().toISOString().slice(0, 10)}: ${cpus().length} cores, Linux ${release().split('-')[0]},
@@ -67,7 +72,7 @@ must not notice; a relayed one must be back within 5,000 ms.
 
 | A / B | way of A, of B | A | B | load |
 |---|---|---|---|---|
-${outcomes.filter(({ call }) => call.restart).map(restarted).join('\n')}
+${ordered.filter(({ call }) => call.restart).map(restarted).join('\n')}
 `;
 }
 

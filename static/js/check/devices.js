@@ -55,7 +55,7 @@ async function test(rows, done) {
   };
   row("camera", camera, { width, height });
   row("microphone", microphone, {});
-  const silence = microphone ? await listen(microphone) : () => {};
+  const silence = microphone ? listen(microphone) : () => {};
   done({ ok: true, camera: Boolean(camera), microphone: Boolean(microphone), width, height });
   return () => {
     silence();
@@ -75,9 +75,10 @@ async function open() {
 }
 
 /** Shows the level of the microphone until the function that it gives is called. */
-async function listen(track) {
+function listen(track) {
   const context = new AudioContext();
-  await context.resume();
+  // Not waited for: Firefox never starts it on a device without loudspeakers.
+  context.resume().catch(() => {});
   const analyser = context.createAnalyser();
   context.createMediaStreamSource(new MediaStream([track])).connect(analyser);
   const samples = new Float32Array(analyser.fftSize);

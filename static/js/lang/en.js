@@ -52,6 +52,7 @@ export default {
   "problem.both.failed": "Camera and microphone could not be started.",
   "problem.anyway": "You can join without.",
 
+  "route.and": " and ",
   "relay.only": "Relay only",
   "relay.explain": "Hides your address from the other side; may be slower.",
   "relay.mode": "Way to the relay",

@@ -20,7 +20,6 @@ export default {
     "route.stun": "Direct, through STUN",
     "route.relay": "Relayed",
     "route.relay.over": "Relayed over {transports}",
-    "route.and": " and ",
   },
   fr: {
     "figures.open": "Mesures de la connexion",
@@ -42,6 +41,5 @@ export default {
     "route.stun": "Direct, grâce à STUN",
     "route.relay": "Relayé",
     "route.relay.over": "Relayé par {transports}",
-    "route.and": " et ",
   },
 };

@@ -52,6 +52,7 @@ export default {
   "problem.both.failed": "La caméra et le micro n’ont pas pu démarrer.",
   "problem.anyway": "Vous pouvez aussi entrer sans.",
 
+  "route.and": " et ",
   "relay.only": "Par le relais seulement",
   "relay.explain": "Cache votre adresse à l’autre côté ; parfois plus lent.",
   "relay.mode": "Chemin vers le relais",
