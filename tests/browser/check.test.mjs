@@ -162,7 +162,7 @@ test("without an invitation the page says so, and takes one", async () => {
   const page = await browser.page();
   await page.goto(`${origin}/check`);
   await checked(page);
-  assert.match(await title(page), /gives this page no configuration \(token-missing\); no call gets through the relay/);
+  assert.equal(await title(page), "The server gives this page no configuration; no call gets through the relay.");
   assert.equal(await page.locator("#invite-title").textContent(), "You need an invitation");
   await photograph(page, "no-invitation");
   await page.fill("#paste-link", "nonsense");
@@ -219,6 +219,9 @@ test("two devices test together, each shows both results", async () => {
     await page.click("#with-copy");
     await page.locator('#with-said[data-text="check.with.copied"]').waitFor();
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), link);
+    const code = page.locator("#with-qr img.qr");
+    await code.waitFor();
+    assert.ok((await code.evaluate((image) => image.naturalWidth)) > 40, "a QR code of the link");
     await photograph(page, "with-link");
 
     const other = await guest.page();

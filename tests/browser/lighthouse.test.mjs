@@ -12,6 +12,8 @@ const PAGES = [
   { name: "home", path: "/" },
   { name: "call", path: "/call/blue-fox-42" },
   { name: "call by id", path: "/call-by-id" },
+  { name: "watching", path: "/live/blue-fox-42" },
+  { name: "studio", path: "/live/red-fox-42/studio" },
 ];
 
 let server;

@@ -90,7 +90,7 @@ function showSeen() {
 function finish() {
   const findings = findingsOf({ ...run.seen, context: run.seen.context ?? {} });
   verdict = { ...judge(findings), findings };
-  for (const transport of TRANSPORTS) qualities.set(transport, run.seen.passages[transport] ?? null);
+  for (const transport of TRANSPORTS) qualities.set(transport, run.seen.passages[transport] ?? null, run.stopped);
   log.add("seen", { ...run.seen, ice: { ok: run.seen.ice?.ok, skew: run.seen.ice?.skew } });
   log.add("verdict", { status: verdict.status, causes: verdict.causes });
   showProgress(1);

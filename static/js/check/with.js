@@ -6,6 +6,7 @@ import { readRoute } from "../../relais/stats.js";
 import { say, text } from "../i18n.js";
 import { logConnection } from "../log.js";
 import { randomRoomName } from "../room-name.js";
+import { showQr } from "../qr.js";
 import { copy } from "../share.js";
 import { tokenFor, tokenRole, tokenRoom } from "../token.js";
 import { answer, measureQuality, measureRate, openChannels, opened, warmUp } from "./measure.js";
@@ -91,6 +92,7 @@ async function joined(name, token) {
   byId("with-address").textContent = link;
   byId("with-link").hidden = false;
   byId("with-share").hidden = typeof navigator.share !== "function";
+  showQr(byId("with-qr"), link);
 }
 
 function meet(other) {

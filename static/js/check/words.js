@@ -73,7 +73,6 @@ export function valuesOf(cause, findings, facts) {
     address: those.find(({ values }) => values?.address)?.values.address ?? "",
     seconds: those.find(({ values }) => values?.seconds)?.values.seconds ?? "",
     range: `UDP ${first}-${last}`,
-    code: those.find(({ values }) => values?.code)?.values.code ?? "",
   };
 }
 

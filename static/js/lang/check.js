@@ -91,6 +91,7 @@ export default {
     "check.quality.rate": "Throughput",
     "check.quality.connect": "Connected in",
     "check.quality.none": "Not available from here.",
+    "check.quality.untested": "Not tested.",
     "check.quality.lost": "Nothing comes through.",
     "check.quality.wait": "To come…",
     "check.ms": "{value} ms",
@@ -106,7 +107,7 @@ export default {
     "check.outcome.both-relayed": "calls work only where both sides use the relay.",
 
     "check.cause.no-answer": "The server does not answer",
-    "check.cause.token-refused": "The server gives this page no configuration ({code})",
+    "check.cause.token-refused": "The server gives this page no configuration",
     "check.cause.websocket-blocked": "Something on the way blocks WebSocket connections",
     "check.cause.credential-expired": "The credential for the relay has expired, so the relay refuses it",
     "check.cause.credential-wrong": "The relay refuses its credential",
@@ -281,6 +282,7 @@ export default {
     "check.quality.rate": "Débit",
     "check.quality.connect": "Connecté en",
     "check.quality.none": "Inaccessible d’ici.",
+    "check.quality.untested": "Non testé.",
     "check.quality.lost": "Rien ne passe.",
     "check.quality.wait": "À venir…",
     "check.ms": "{value} ms",
@@ -296,7 +298,7 @@ export default {
     "check.outcome.both-relayed": "les appels ne passent que si les deux côtés utilisent le relais.",
 
     "check.cause.no-answer": "Le serveur ne répond pas",
-    "check.cause.token-refused": "Le serveur ne donne pas de configuration à cette page ({code})",
+    "check.cause.token-refused": "Le serveur ne donne pas de configuration à cette page",
     "check.cause.websocket-blocked": "Quelque chose en chemin bloque les connexions WebSocket",
     "check.cause.credential-expired": "L’identifiant du relais a expiré, le relais le refuse donc",
     "check.cause.credential-wrong": "Le relais refuse son identifiant",
