@@ -14,7 +14,7 @@ import { startRinging, stopRinging } from "./ring.js";
 import { copy } from "./share.js";
 import { playAll, removeAll, showStream, showTile } from "./tiles.js";
 import { takeToken, tokenFor, tokenRole } from "./token.js";
-import { byId, hasText, showRoute, showStatus } from "./views.js";
+import { byId, showRoute, showStatus } from "./views.js";
 
 /** Why a call ended, where there is something to say. */
 const ENDINGS = new Set(["nobody", "no-answer", "declined", "missed", "hung-up", "lost"]);
@@ -66,8 +66,8 @@ function wireCalls() {
   });
   on("refused", ({ code, message }) => {
     log.add("refused", { code, message });
-    const known = code === "wrong-room" ? "byid.refused.wrong-room" : hasText(code) && `refused.${code}.text`;
-    refuse("byid.refused.title", known || "refused.other.text", { message });
+    const known = { "wrong-room": "byid.refused.wrong-room" }[code] ?? (code.startsWith("token-") ? "byid.refused.token" : "refused.other.text");
+    refuse("byid.refused.title", known, { message });
   });
   on("call", () => {
     log.add("call", { state: calls.state, other: calls.other });
@@ -160,8 +160,7 @@ function refuse(title, key, values = {}) {
   byId("problem").hidden = false;
   say(byId("problem-title"), title);
   say(byId("problem-text"), key, values);
-  presence("waiting");
-  byId("presence").hidden = true;
+  byId("lobby").classList.add("refused");
 }
 
 /** The id in what was typed: the id itself, or a link that calls it. */

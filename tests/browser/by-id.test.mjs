@@ -232,7 +232,7 @@ test("a page of another's is called, and calls", async () => {
   await says(two, "connected");
 });
 
-test("French, and what is refused", async () => {
+test("French, the log before a call, and who is not let in", async () => {
   const [one] = pages;
   await one.click("#page-bar [data-language=fr]");
   await one.locator("h1", { hasText: "Appel par identifiant" }).waitFor();
@@ -240,4 +240,19 @@ test("French, and what is refused", async () => {
   await one.click("#page-bar [data-language=en]");
   const [download] = await Promise.all([one.waitForEvent("download"), one.click("#lobby [data-save-log]", { noWaitAfter: true })]);
   assert.match(download.suggestedFilename(), /^relais-call-by-id-/);
+  // Not on loopback alone: there nobody needs an invitation.
+  const strict = await startServer({ tcp: "0.0.0.0:0" });
+  const stranger = await startBrowser({ ca: strict.ca });
+  try {
+    const page = await stranger.page();
+    await page.goto(`${strict.origin}/call-by-id`);
+    await page.locator("#problem-text", { hasText: "lets people in by link" }).waitFor();
+    assert.equal(await page.locator("#dial").isVisible(), false);
+    await page.goto(`${strict.origin}/call-by-id#t=${strict.ready.invite}`);
+    await page.reload();
+    await idOf(page);
+  } finally {
+    await stranger.close();
+    await strict.stop();
+  }
 });

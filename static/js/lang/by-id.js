@@ -30,6 +30,7 @@ export default {
     "byid.ended.hung-up": "The other side hung up.",
     "byid.ended.lost": "The connection was lost, and the other side is out of reach under its id. Ask for the new one.",
     "byid.refused.title": "The server does not let this page in",
+    "byid.refused.token": "It lets people in by link, and the invitation of this tab is missing or no longer good. Open your invite link, or paste it on the home page, then come back here.",
     "byid.refused.wrong-room": "Your invitation opens one room only. Calls by id need one for every room (“relais invite” without --room).",
   },
   fr: {
@@ -62,6 +63,7 @@ export default {
     "byid.ended.hung-up": "L’autre côté a raccroché.",
     "byid.ended.lost": "La connexion est perdue, et l’autre côté n’est plus joignable sous son identifiant. Demandez le nouveau.",
     "byid.refused.title": "Le serveur ne laisse pas entrer cette page",
+    "byid.refused.token": "On y entre par un lien, et l’invitation de cet onglet manque ou n’est plus valable. Ouvrez votre lien d’invitation, ou collez-le sur la page d’accueil, puis revenez ici.",
     "byid.refused.wrong-room": "Votre invitation n’ouvre qu’un salon. Les appels par identifiant en demandent une pour tous (« relais invite » sans --room).",
   },
 };
