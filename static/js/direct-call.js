@@ -70,6 +70,8 @@ export class DirectCalls extends EventTarget {
 
   /** Calls an id; `ended` tells if nobody answers. */
   async call(id) {
+    // They were faster: who calls somebody wants to talk to them.
+    if (this.state === "ringing" && this.other === id) return this.accept();
     if (this.state !== "idle") return;
     this.#become("calling", id);
     await this.#askIce();

@@ -26,8 +26,10 @@ const player = new Player(byId("video"));
 const relaySwitch = setUpRelay(setRelay);
 let room = null;
 let relay = askedMode();
-/** What happened last: `ended` (the streamer said so), `left` (it is gone), or nothing. */
+/** What happened last: `ended` (the streamer said so), `left` (it is gone in mid-stream), or nothing. */
 let past = null;
+/** Has anything come since? */
+let wasLive = false;
 let goneAt = 0;
 let again = FIRST_AGAIN;
 let againTimer;
@@ -68,7 +70,7 @@ function wireRoom(mine) {
     refresh();
   });
   on("peer", refresh);
-  on("peer-left", ({ reason }) => onGone(reason === "left" || reason === "lost" || reason === "reload" ? "left" : "ended"));
+  on("peer-left", () => onGone(wasLive ? "left" : past));
   on("pause", () => onGone("ended"));
   on("stream", ({ stream }) => player.play(stream));
   on("change", ({ peer }) => onChange(peer));
@@ -79,6 +81,7 @@ function wireRoom(mine) {
 
 function onGone(how) {
   past = how;
+  wasLive = false;
   goneAt = performance.now();
   player.stop();
   setTimeout(refresh, BACK_WITHIN);
@@ -88,6 +91,7 @@ function onGone(how) {
 function onChange(peer) {
   if (peer.state === "connected") {
     past = null;
+    wasLive = true;
     again = FIRST_AGAIN;
     unnotify("relay");
   } else if (peer.state === "failed") {

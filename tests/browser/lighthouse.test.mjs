@@ -11,6 +11,10 @@ const GOAL = 95;
 const PAGES = [
   { name: "home", path: "/" },
   { name: "call", path: "/call/blue-fox-42" },
+  { name: "call by id", path: "/call-by-id" },
+  { name: "watching", path: "/live/blue-fox-42" },
+  { name: "studio", path: "/live/red-fox-42/studio" },
+  { name: "admin", path: "/admin" },
 ];
 
 let server;

@@ -250,12 +250,22 @@ test("the studio is loaded again, is closed, and comes back: those who watch nee
   context.diagnostic(`studio loaded again to pictures at both, ms: ${Math.round(performance.now() - from)}`);
   await studio.close();
   for (const page of watching) await stands(page, "paused");
+  const early = await ada.page();
+  await openStudio(early, server, stream);
+  for (const page of watching) await stands(page, "ready");
+  await early.close();
+  for (const page of watching) await stands(page, "before", "paused");
   const again = await ada.page();
   await openStudio(again, server, stream);
   for (const page of watching) await stands(page, "ready");
   await goLive(again);
   for (const page of watching) await watches(page);
-  await done(again, ...watching);
+  await endStream(again);
+  for (const page of watching) await stands(page, "ended");
+  await again.close();
+  await counts(watching[0], 2);
+  for (const page of watching) await stands(page, "ended");
+  await done(...watching);
 });
 
 test("who may not stream, who may not watch, and a stream that has its studio already", async () => {
