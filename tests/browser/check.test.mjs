@@ -146,10 +146,21 @@ function credentials() {
 }
 
 test("a check is stopped, and made again", async () => {
-  const page = await open();
-  await doing(page, "check.stage.ways");
+  let release;
+  const held = new Promise((done) => {
+    release = done;
+  });
+  const wait = async (route) => {
+    await held;
+    await route.continue();
+  };
+  const page = await open(browser, { prepare: (mine) => mine.route("**/api/ice**", wait) });
+  await doing(page, "check.stage.server");
   await page.click("#again");
+  release();
   await doing(page, "check.stopped");
+  assert.equal(await title(page), "No way to the relay could be tested.");
+  assert.equal(await page.locator("#quality-udp .state").textContent(), "Not tested.");
   assert.deepEqual(await page.locator("#again").textContent(), "Check again");
   await page.click("#again");
   await page.locator('#verdict[data-status="running"]').waitFor();

@@ -20,7 +20,7 @@ const NAMED = 3;
 /** `a, b and c` in the language of the page. */
 export function list(items) {
   const all = [...new Set(items)];
-  return all.length < 2 ? (all[0] ?? "") : `${all.slice(0, -1).join(", ")}${text("route.and")}${all.at(-1)}`;
+  return all.length < 2 ? (all[0] ?? "") : `${all.slice(0, -1).join(", ")}${text("check.and")}${all.at(-1)}`;
 }
 
 function few(items) {
