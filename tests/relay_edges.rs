@@ -228,7 +228,7 @@ fn usage_counts_what_lives_and_nothing_more() {
     assert_eq!(world.bind(&client, 0x4000, PEER), None);
     world.permit(&client, "8.8.4.4:9");
     let used = |world: &mut World, limit: usize| -> Vec<_> {
-        let usage = world.relay.usage(world.now.mono, "p.1", limit).into_iter();
+        let usage = world.relay.usage(world.now.mono, |subject| subject == "p.1", limit).into_iter();
         let seconds = |time: Duration| time.as_secs();
         usage
             .map(|one| (one.relay.family, one.permissions, one.channels, seconds(one.age), seconds(one.expires_in)))
