@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { accessible } from "./support/axe.mjs";
 import { DESKTOP, PHONE, startBrowser } from "./support/browser.mjs";
+import { startFirefox } from "./support/firefox.mjs";
 import { startServer } from "./support/server.mjs";
 
 const SHOTS = process.env.SHOTS_DIR ?? fileURLToPath(new URL("../../target/shots", import.meta.url));
@@ -68,6 +70,7 @@ async function photograph(page, name) {
   const [wide, room] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide <= room, `${name} is ${wide} wide in a window of ${room}`);
   assert.deepEqual(await page.evaluate(nameless), [], `${name}: everything has a name`);
+  await accessible(page, name);
 }
 
 /** Controls that a screen reader could only call “button”. Runs in the page. */
@@ -289,5 +292,18 @@ test("devices that are refused are named", async () => {
     await page.locator("#devices").waitFor({ state: "hidden" });
   } finally {
     await mine.close();
+  }
+});
+
+test("the same in Firefox", async () => {
+  const firefox = await startFirefox({ ca: server.ca });
+  try {
+    const page = await firefox.page();
+    await page.goto(`${server.origin}/check#t=${server.ready.invite}`);
+    await checked(page);
+    assert.deepEqual([await title(page), await causes(page)], [GOOD.en, ""]);
+    assert.deepEqual(firefox.messages, []);
+  } finally {
+    await firefox.close();
   }
 });

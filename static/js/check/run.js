@@ -76,7 +76,7 @@ export class Run extends EventTarget {
 
   async #ways() {
     if (this.stopped) return;
-    const ways = waysIn(this.seen.ice.ice);
+    const ways = waysIn(this.seen.ice.ice).filter(isUsed);
     let tried = 0;
     this.#stage("ways", 0.05);
     this.#tell("ways", { ways });
@@ -140,6 +140,11 @@ export class Run extends EventTarget {
   #tell(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** Firefox makes no TLS connection to an address without a name, whatever the certificate (nricectx: "without an FQDN"). */
+function isUsed({ transport, family }) {
+  return !(transport === "tls" && family && navigator.userAgent.includes("Firefox/"));
 }
 
 /** The way through the relay that a call would take: by transport, then the address of the page, then the usual ports. */

@@ -68,7 +68,7 @@ export default {
     "check.nat.unknown": "Cannot be told: it takes two STUN ports that answer.",
 
     "check.error.-1": "this browser refuses the address: {text}",
-    "check.error.0": "no answer within 6 s",
+    "check.error.0": "no answer",
     "check.error.300": "the server sends us elsewhere (300)",
     "check.error.400": "the server does not understand the request (400)",
     "check.error.401": "the server refuses the credential (401)",
@@ -260,7 +260,7 @@ export default {
     "check.nat.unknown": "Inconnu : il faudrait deux ports STUN qui répondent.",
 
     "check.error.-1": "ce navigateur refuse l’adresse : {text}",
-    "check.error.0": "pas de réponse en 6 s",
+    "check.error.0": "pas de réponse",
     "check.error.300": "le serveur nous envoie ailleurs (300)",
     "check.error.400": "le serveur ne comprend pas la demande (400)",
     "check.error.401": "le serveur refuse l’identifiant (401)",
