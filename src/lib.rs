@@ -11,6 +11,7 @@
 //!   [`cli`] is what the command line runs.
 
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;

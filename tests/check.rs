@@ -94,7 +94,7 @@ fn nothing_is_wrong_with_a_good_server() {
     if !is_inside("nothing_is_wrong_with_a_good_server") {
         return;
     }
-    let server = serve(&[]);
+    let server = serve(&["--tcp", &format!("{SERVER}:8443")]);
     let report = named(&server, &[], 0, &[]);
     assert_eq!(report["verdict"], "Good: everything that was tested works.");
     for (test, words) in [
@@ -120,6 +120,10 @@ fn nothing_is_wrong_with_a_good_server() {
     assert_eq!((code, causes(&report)), (0, Vec::new()), "{report:#}");
     assert!(finding(&report, "ice")["text"].as_str().expect("text").contains("transports offered"), "{report:#}");
     assert_eq!(finding(&report, "turn")["received"], 50, "{report:#}");
+    let tls = report["findings"].as_array().expect("a list").iter();
+    let tls = tls.filter(|finding| finding["test"] == "turn" && finding["transport"] == "tls");
+    let tls: Vec<_> = tls.map(|finding| finding["server"].as_str().expect("an address")).collect();
+    assert_eq!(tls, [format!("{SERVER}:3478"), format!("{SERVER}:8443")], "every port that is offered");
     let (code, report) = check(&stranger, &[&format!("https://{SERVER}:3478/#t=x.y.z"), "--ca", authority]);
     assert_eq!((code, causes(&report)), (2, vec!["token-refused"]), "{report:#}");
 }

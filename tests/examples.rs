@@ -3,11 +3,13 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Place, finish};
+use common::{Place, Server, finish};
 
 /// Stands for what a reader puts in; the text beside it says what.
 const PLACEHOLDER: char = '…';
@@ -114,6 +116,26 @@ fn container_defaults() {
     assert!(effective.contains(&format!("state_dir = \"{volume}\"")), "{volume}: {effective}");
 }
 
+/// What `relais check` prints in README.md has the lines that it prints today.
+#[test]
+fn sample_output_of_check() {
+    let readme = read(Path::new("README.md"));
+    let sample = blocks(&readme, "").into_iter().find(|block| block.contains("turn UDP")).expect("the sample");
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").to_string();
+    let server = Server::start_in(Place::new(), &["--udp", &address, "--tcp", &address]);
+    let output = server.place.run(&["check", &address]);
+    let said = output.success();
+    assert_eq!(kinds(&sample), kinds(said), "left: README.md, right:\n{said}");
+    assert_eq!(sample.lines().last(), said.lines().last());
+}
+
+/// Level, test and transport of each line, without the figures.
+fn kinds(said: &str) -> BTreeSet<String> {
+    let heads = said.lines().take_while(|line| !line.is_empty()).filter_map(|line| line.split_once(": "));
+    let is_word = |word: &&str| !word.contains('.');
+    heads.map(|(head, _)| head.split_whitespace().filter(is_word).collect::<Vec<_>>().join(" ")).collect()
+}
+
 /// Runs the openssl commands of README.fr.md by the letter in the place; its start of the server only checks.
 fn certificate_of_the_walk_through(place: &Place) -> String {
     let walk = read(Path::new("README.fr.md"));
@@ -125,17 +147,22 @@ fn certificate_of_the_walk_through(place: &Place) -> String {
 /// The contents of the fenced blocks of this language.
 fn blocks(document: &str, language: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    let mut inside = false;
+    let mut open = None;
     for line in document.lines() {
-        if let Some(fence) = line.strip_prefix("```") {
-            inside = !inside && fence == language;
-            if inside {
-                found.push(String::new());
+        match (open, line.strip_prefix("```")) {
+            (None, Some(fence)) => {
+                open = Some(fence);
+                if fence == language {
+                    found.push(String::new());
+                }
             }
-        } else if inside {
-            let block = found.last_mut().expect("pushed");
-            block.push_str(line);
-            block.push('\n');
+            (Some(_), Some(_)) => open = None,
+            (Some(fence), None) if fence == language => {
+                let block = found.last_mut().expect("pushed");
+                block.push_str(line);
+                block.push('\n');
+            }
+            _ => {}
         }
     }
     found

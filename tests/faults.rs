@@ -95,8 +95,7 @@ async fn killed_and_started_again_pages_come_back_and_nothing_is_forgotten() {
     assert!(took < Duration::from_secs(5), "back after {took:?}");
     println!("kill -9: serving again and the page in its room after {took:?}");
     assert_eq!(kept(&server.place.state_dir()), before);
-    // The same credential makes a new allocation; the one that was taken back does not.
-    caller.credential.nonce.clear();
+    // The same credential makes a new allocation, with the nonce of before; the one that was taken back does not.
     caller.allocate().await;
     revoked.credential.nonce.clear();
     assert_eq!(revoked.try_allocate().await.code(), Some(401), "revoked.json is intact");

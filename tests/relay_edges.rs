@@ -5,8 +5,9 @@ mod relay_common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use relais::relay::{EndReason, Event, Exposure, Relay, Revoked, Shared};
+use relais::relay::{EndReason, Event, Exposure, Family, Relay, Revoked, Shared};
 use relay_common::*;
 
 const CLIENT: &str = "198.51.100.7:4000";
@@ -214,4 +215,39 @@ fn the_first_of_two_data_attributes_counts() {
     let ask = Ask::indication(SEND).peer(PEER).data(b"first").data(b"the second").bytes();
     let sent = world.send(&client.tuple, &ask).expect("it goes to the peer");
     assert_eq!(&ask[sent.start..sent.start + sent.len], b"first");
+}
+
+/// Each kind ends at the moment it was granted until, whether the timer has fired or not.
+#[test]
+fn usage_counts_what_lives_and_nothing_more() {
+    let mut world = World::new(settings());
+    world.allocated("198.51.100.8:4000", "p.2");
+    let client = world.client(CLIENT, "p.1");
+    let ask = Ask::request(ALLOCATE, 1).transport(17).additional_family(2).signed(&client);
+    assert_eq!(world.ask(&client, ask).code(), None);
+    assert_eq!(world.bind(&client, 0x4000, PEER), None);
+    world.permit(&client, "8.8.4.4:9");
+    let used = |world: &mut World, limit: usize| -> Vec<_> {
+        let usage = world.relay.usage(world.now.mono, "p.1", limit).into_iter();
+        let seconds = |time: Duration| time.as_secs();
+        usage
+            .map(|one| (one.relay.family, one.permissions, one.channels, seconds(one.age), seconds(one.expires_in)))
+            .collect()
+    };
+    assert_eq!(used(&mut world, 9), [(Family::V4, 2, 1, 0, 600), (Family::V6, 2, 1, 0, 600)]);
+    assert_eq!((used(&mut world, 1).len(), used(&mut world, 0).len()), (1, 0));
+    world.pass_without_timer(Duration::from_secs(299));
+    assert_eq!(used(&mut world, 1), [(Family::V4, 2, 1, 299, 301)]);
+    world.pass_without_timer(Duration::from_secs(1));
+    assert_eq!(used(&mut world, 1), [(Family::V4, 0, 1, 300, 300)]);
+    assert_eq!(world.ask(&client, Ask::request(REFRESH, 5).family(1).lifetime(600).signed(&client)).code(), None);
+    world.pass_without_timer(Duration::from_secs(300));
+    assert_eq!(used(&mut world, 9), [(Family::V4, 0, 0, 600, 300)]);
+}
+
+#[test]
+fn peers_of_other_hosts_are_told_from_denied_ones_and_ourselves() {
+    let shared = Shared::new(settings());
+    let may = |peer: &str| shared.may_be_peer(addr(peer).ip());
+    assert_eq!([PEER, PRIVATE_PEER, "192.0.2.1:9"].map(may), [true, false, false]);
 }

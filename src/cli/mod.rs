@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod bench;
 mod check;
 mod config_check;
 mod credentials;
@@ -55,6 +56,8 @@ enum Command {
     Credentials(credentials::Args),
     /// Print a link that lets its bearer into a room
     Invite(invite::Args),
+    /// Put a TURN server under load, ours or any other of yours: rates, loss, latency, CPU of its process
+    Bench(Box<bench::Args>),
     /// Show the running service: sockets, certificate, allocations, traffic, refusals
     Status(status::Args),
     /// Make this program a systemd service that starts with the machine, and test it (as root)
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Credentials(args)) => credentials::run(&args),
         Some(Command::Invite(args)) => invite::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Status(args)) => status::run(&args),
         Some(Command::Install(args)) => install::run(&args),
         Some(Command::Uninstall(args)) => install::run_uninstall(&args),

@@ -18,7 +18,7 @@ mod relay_socket;
 mod revocations;
 mod shard;
 mod stream;
-mod sys;
+pub(crate) mod sys;
 mod tcp;
 mod udp;
 mod worker;

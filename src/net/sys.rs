@@ -25,17 +25,17 @@ pub(super) use errors::{Origin, take_error};
 pub(super) use netlink::address_changes;
 #[cfg(test)]
 pub(super) use options::mtu_discovery;
-pub(super) use options::{
-    enable_gro, enable_packet_info, force_buffers, report_errors, set_dont_fragment, supports_gso,
-};
-pub(super) use poll::{Poller, Ready, WakeUp, watch_input};
+pub(crate) use options::{enable_gro, force_buffers, supports_gso};
+pub(super) use options::{enable_packet_info, report_errors, set_dont_fragment};
+pub(crate) use poll::{Poller, Ready};
+pub(super) use poll::{WakeUp, watch_input};
 
 /// Messages per `recvmmsg`: bounds what one socket gets before the next one has its turn.
-pub(super) const RECEIVE_BATCH: usize = 16;
+pub(crate) const RECEIVE_BATCH: usize = 16;
 /// Messages per `sendmmsg`.
-pub(super) const SEND_BATCH: usize = 64;
+pub(crate) const SEND_BATCH: usize = 64;
 /// The largest UDP payload (65,535) fits, so nothing is ever cut.
-pub(super) const DATAGRAM: usize = 1 << 16;
+pub(crate) const DATAGRAM: usize = 1 << 16;
 
 /// Room for packet info of either family and a segment size, aligned as `cmsghdr` asks.
 #[derive(Clone, Copy)]
@@ -44,7 +44,7 @@ struct Control([u8; 128]);
 
 /// One message of [`Receiver::receive`]; with GRO it holds several datagrams of `segment` bytes, the last maybe shorter.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received {
+pub(crate) struct Received {
     pub from: SocketAddr,
     /// The address it was sent to, where packet info is switched on.
     pub to: Option<IpAddr>,
@@ -55,7 +55,7 @@ pub(super) struct Received {
 }
 
 /// Reusable headers of `recvmmsg`.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     iovecs: Vec<libc::iovec>,
@@ -66,7 +66,7 @@ pub(super) struct Receiver {
 unsafe impl Send for Receiver {}
 
 impl Receiver {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: all-zero bytes are a valid value of these plain C structures (null pointers, zero lengths).
         let (name, iovec, header) = unsafe { (zeroed(), zeroed(), zeroed()) };
         Self {
@@ -79,7 +79,7 @@ impl Receiver {
 
     /// Receives into `arena`, one message per `stride` bytes (at least [`DATAGRAM`]), without waiting. Appends to `out`
     /// and returns how many; a message whose source is no IP address is left out.
-    pub(super) fn receive(
+    pub(crate) fn receive(
         &mut self,
         socket: BorrowedFd<'_>,
         arena: &mut [u8],
@@ -152,7 +152,7 @@ fn ancillary(header: &libc::msghdr) -> (Option<IpAddr>, Option<usize>) {
 
 /// A run of bytes to send: `start..start + len` of the region numbered `region`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     pub region: u32,
     pub start: u32,
     pub len: u32,
@@ -160,7 +160,7 @@ pub(super) struct Piece {
 
 /// One message of [`Sender::send`]: its bytes are `pieces` of the piece list, one behind the other.
 #[derive(Clone, Debug)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     pub to: SocketAddr,
     /// Sent from this local address instead of the one the route would choose.
     pub source: Option<IpAddr>,
@@ -170,7 +170,7 @@ pub(super) struct Outgoing {
 }
 
 /// Reusable headers of `sendmmsg`.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     iovecs: Vec<libc::iovec>,
@@ -181,7 +181,7 @@ pub(super) struct Sender {
 unsafe impl Send for Sender {}
 
 impl Sender {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // SAFETY: all-zero bytes are a valid value of these plain C structures (null pointers, zero lengths).
         let (name, header) = unsafe { (zeroed(), zeroed()) };
         Self {
@@ -194,7 +194,7 @@ impl Sender {
 
     /// Sends the first [`SEND_BATCH`] of `messages` without waiting. Returns how many went out; an error is about the
     /// first one.
-    pub(super) fn send(
+    pub(crate) fn send(
         &mut self,
         socket: BorrowedFd<'_>,
         regions: &[&[u8]],

@@ -1,8 +1,9 @@
 // The call page: ties devices, room and views together.
 
 import { followRoom } from "./call-log.js";
+import { setUpDevices } from "./device-controls.js";
 import { Devices } from "./devices.js";
-import { Figures } from "./figures.js";
+import { Figures, wireFigures } from "./figures.js";
 import { setUpLanguages, text } from "./i18n.js";
 import { closingIsMine, resetHost, setUpHost, showHost } from "./host.js";
 import { startLog } from "./log.js";
@@ -13,7 +14,7 @@ import { isRoomName, roomIn, understand } from "./room-name.js";
 import { copyLink, shareLink } from "./share.js";
 import { playAll, removeAll, removeTile, showStream, showTile } from "./tiles.js";
 import { keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
-import { byId, fillPicker, problemKeys, refuse, show, showRoute, showStatus } from "./views.js";
+import { byId, refuse, show, showRoute, showStatus } from "./views.js";
 
 const STORE_NAME = "relais.name";
 const name = roomIn(location.pathname) ?? "";
@@ -28,6 +29,7 @@ const log = startLog("call");
 const devices = new Devices();
 const figures = new Figures(byId("figures-list"));
 const relaySwitch = setUpRelay(setRelay);
+const refreshDevices = setUpDevices(devices, { changed: () => room?.setInfo(devices.info), inCall: () => room !== null });
 let room = null;
 let relay = askedMode();
 let everConnected = false;
@@ -93,7 +95,6 @@ function enter(before = null) {
   wireRoom(room);
   show("stage");
   setTitle();
-  showSelf();
   refreshCall();
   keepAwake();
 }
@@ -226,57 +227,9 @@ function setRelay(mode) {
   warnAboutRelay();
 }
 
-function refreshDevices() {
-  const { cameras, microphones } = devices;
-  for (const select of document.querySelectorAll("[data-pick]")) {
-    const kind = select.dataset.pick;
-    fillPicker(select, kind === "video" ? cameras : microphones, devices.current(kind));
-  }
-  for (const button of document.querySelectorAll("[data-turn]")) {
-    const kind = button.dataset.turn;
-    const on = devices.wanted[kind] && (kind === "audio" ? devices.audio !== null : devices.camera !== null);
-    button.setAttribute("aria-pressed", String(on));
-  }
-  const notice = document.querySelector(".device-problem");
-  const keys = problemKeys(devices.problems);
-  notice.hidden = keys.length === 0;
-  notice.textContent = [...keys, "problem.anyway"].map((key) => text(key)).join(" ");
-  byId("screen").hidden = !devices.canShare;
-  byId("screen").setAttribute("aria-pressed", String(devices.sharing));
-  byId("self-muted").hidden = devices.info.mic;
-  showSelf();
-  room?.setInfo(devices.info);
-}
-
-function showSelf() {
-  for (const video of [byId("preview"), byId("self-video")]) {
-    const track = devices.video;
-    const shown = video.srcObject?.getVideoTracks()[0] ?? null;
-    if (shown !== track) video.srcObject = track ? new MediaStream([track]) : null;
-    video.parentElement.classList.toggle("dark", track === null);
-    video.classList.toggle("mirrored", track !== null && !devices.sharing);
-  }
-}
-
 function setTitle() {
   const key = { prejoin: "pre.page", ended: "ended.page" }[document.body.dataset.view];
   document.title = key ? text(key, { room: name }) : `${name} – Relais`;
-}
-
-async function toggleScreen() {
-  if (devices.sharing) return devices.unshare();
-  try {
-    await devices.share();
-  } catch (error) {
-    // Closing the browser's chooser is no failure.
-    if (error.name !== "NotAllowedError") notify("notice.share-failed", {}, { kind: "warn" });
-  }
-}
-
-async function turn(kind) {
-  const button = document.querySelector(`[data-turn="${kind}"]`);
-  await devices.turn(kind, button.getAttribute("aria-pressed") !== "true");
-  if (room && devices.problems[kind]) notify(`problem.${kind}.${devices.problems[kind]}`, {}, { kind: "warn" });
 }
 
 async function rejoin() {
@@ -305,7 +258,6 @@ async function keepAwake() {
 
 function wireControls() {
   const click = (id, handler) => byId(id).addEventListener("click", handler);
-  devices.addEventListener("change", refreshDevices);
   devices.addEventListener("track", ({ detail }) => room?.setTrack(detail.kind, detail.track));
   byId("enter").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -315,15 +267,10 @@ function wireControls() {
     event.preventDefault();
     usePastedLink(byId("paste-link").value);
   });
-  for (const button of document.querySelectorAll("[data-turn]")) button.addEventListener("click", () => turn(button.dataset.turn));
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", () => copyLink(name, room));
-  for (const select of document.querySelectorAll("[data-pick]")) {
-    select.addEventListener("change", () => devices.pick(select.dataset.pick, select.value));
-  }
   click("hang-up", hangUp);
   click("rejoin", rejoin);
   click("retry", rejoin);
-  click("screen", toggleScreen);
   click("sound", playAll);
   click("open-settings", () => byId("settings").showModal());
   click("close-settings", () => byId("settings").close());
@@ -333,32 +280,8 @@ function wireControls() {
   byId("share").hidden = !navigator.share;
   click("share", () => shareLink(name, room));
   setUpHost(() => room);
-  wireFigures(click);
+  wireFigures(log, () => room !== null);
   wirePage();
-}
-
-function wireFigures(click) {
-  const showFigures = (shown) => {
-    byId("figures").hidden = !shown;
-    byId("open-figures").setAttribute("aria-pressed", String(shown));
-  };
-  for (const id of ["open-figures", "badge"]) click(id, () => showFigures(byId("figures").hidden));
-  click("close-figures", () => {
-    showFigures(false);
-    byId("open-figures").focus();
-  });
-  click("show-figures", () => {
-    byId("settings").close();
-    showFigures(true);
-    byId("close-figures").focus();
-  });
-  click("save-log", () => log.save());
-  for (const button of document.querySelectorAll("[data-save-log]")) button.addEventListener("click", () => log.save());
-  addEventListener("keydown", (event) => {
-    if (!event.altKey || event.ctrlKey || event.metaKey || event.code !== "KeyS" || !room) return;
-    event.preventDefault();
-    showFigures(byId("figures").hidden);
-  });
 }
 
 function wirePage() {

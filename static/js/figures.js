@@ -51,6 +51,33 @@ export class Figures {
   }
 }
 
+/** Makes the buttons, the badge and the key (Alt+S) open the panel, and saves `log`; only while `inCall()`. */
+export function wireFigures(log, inCall) {
+  const byId = (id) => document.getElementById(id);
+  const [panel, button] = [byId("figures"), byId("open-figures")];
+  const show = (shown) => {
+    panel.hidden = !shown;
+    button.setAttribute("aria-pressed", String(shown));
+  };
+  const toggle = () => show(panel.hidden);
+  for (const id of ["open-figures", "badge"]) byId(id).addEventListener("click", toggle);
+  byId("close-figures").addEventListener("click", () => {
+    show(false);
+    button.focus();
+  });
+  byId("show-figures")?.addEventListener("click", (event) => {
+    event.target.closest("dialog").close();
+    show(true);
+    byId("close-figures").focus();
+  });
+  for (const one of document.querySelectorAll("[data-save-log]")) one.addEventListener("click", () => log.save());
+  addEventListener("keydown", (event) => {
+    if (!event.altKey || event.ctrlKey || event.metaKey || event.code !== "KeyS" || !inCall()) return;
+    event.preventDefault();
+    toggle();
+  });
+}
+
 function makeCard(peer, { nameOf, side }) {
   const element = make("article", "figures-card");
   const head = make("header", "", element);

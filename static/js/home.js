@@ -1,6 +1,7 @@
 // The home page: make a room or join one.
 
-import { currentLanguage, label, say, setUpLanguages, text } from "./i18n.js";
+import { currentLanguage, say, setUpLanguages, text } from "./i18n.js";
+import { showQr } from "./qr.js";
 import { isRoomName, randomRoomName, toRoomName, understand } from "./room-name.js";
 import { copy, memberLink } from "./share.js";
 import { keepToken, takeToken, tokenFor, tokenIn } from "./token.js";
@@ -25,7 +26,9 @@ byId("shuffle").addEventListener("click", () => {
 });
 room.addEventListener("input", () => {
   named = true;
+  nameChanged();
 });
+byId("show-qr").addEventListener("click", toggleQr);
 byId("copy").addEventListener("click", copyLink);
 byId("create").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -43,6 +46,7 @@ where.addEventListener("input", () => {
 function shuffle() {
   named = false;
   room.value = randomRoomName(currentLanguage());
+  nameChanged();
 }
 
 function chosenRoom() {
@@ -78,12 +82,12 @@ async function copyLink() {
   try {
     await copy(link);
     say(byId("copied"), "home.copied");
-    const button = byId("copy");
-    const icon = button.querySelector("use");
-    label(button, "home.copied");
+    const words = byId("copy").querySelector("span");
+    const icon = byId("copy").querySelector("use");
+    say(words, "home.copied");
     icon.setAttribute("href", "#icon-check");
     setTimeout(() => {
-      label(button, "home.copy");
+      say(words, "home.copy");
       icon.setAttribute("href", "#icon-link");
     }, 2_000);
   } catch {
@@ -95,6 +99,32 @@ async function copyLink() {
       },
       () => askServer(),
     );
+  }
+}
+
+/** A stream bears the same name as a call; the code is of one link, and goes with it. */
+function nameChanged() {
+  const name = toRoomName(room.value) || randomRoomName(currentLanguage());
+  byId("go-live").href = `/live/${encodeURIComponent(isRoomName(room.value) ? room.value : name)}/studio`;
+  hideQr();
+}
+
+function hideQr() {
+  byId("qr").hidden = true;
+  byId("show-qr").setAttribute("aria-expanded", "false");
+}
+
+async function toggleQr() {
+  const place = byId("qr");
+  if (!place.hidden) return hideQr();
+  try {
+    const link = await memberLink(chosenRoom());
+    place.hidden = false;
+    byId("show-qr").setAttribute("aria-expanded", "true");
+    await showQr(place, link);
+  } catch {
+    // Without an invite there is no link.
+    askServer();
   }
 }
 

@@ -26,8 +26,10 @@ const player = new Player(byId("video"));
 const relaySwitch = setUpRelay(setRelay);
 let room = null;
 let relay = askedMode();
-/** What happened last: `ended` (the streamer said so), `left` (it is gone), or nothing. */
+/** What happened last: `ended` (the streamer said so), `left` (it is gone in mid-stream), or nothing. */
 let past = null;
+/** Has anything come since? */
+let wasLive = false;
 let goneAt = 0;
 let again = FIRST_AGAIN;
 let againTimer;
@@ -68,7 +70,7 @@ function wireRoom(mine) {
     refresh();
   });
   on("peer", refresh);
-  on("peer-left", ({ reason }) => onGone(reason === "left" || reason === "lost" || reason === "reload" ? "left" : "ended"));
+  on("peer-left", () => onGone(wasLive ? "left" : past));
   on("pause", () => onGone("ended"));
   on("stream", ({ stream }) => player.play(stream));
   on("change", ({ peer }) => onChange(peer));
@@ -79,6 +81,7 @@ function wireRoom(mine) {
 
 function onGone(how) {
   past = how;
+  wasLive = false;
   goneAt = performance.now();
   player.stop();
   setTimeout(refresh, BACK_WITHIN);
@@ -88,10 +91,11 @@ function onGone(how) {
 function onChange(peer) {
   if (peer.state === "connected") {
     past = null;
+    wasLive = true;
     again = FIRST_AGAIN;
     unnotify("relay");
   } else if (peer.state === "failed") {
-    if (relay) notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+    if (relay && room.state === "joined") notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
     if (!isOurs(peer)) askAgain();
   }
   refresh();
@@ -147,7 +151,7 @@ function isLive() {
 /** How it stands, in one word: the languages have a title and a sentence for each. */
 function stateWord() {
   const peer = streamer();
-  if (peer?.state === "connected") return isDark(peer) ? "dark" : "live";
+  if (peer?.state === "connected") return isDark(peer) ? (peer.info.mic === false ? "silent" : "dark") : "live";
   if (room.state === "waiting") return "unreachable";
   if (room.state !== "joined") return "joining";
   if (!peer) return gone();
@@ -173,7 +177,7 @@ function refresh() {
   if (refusal && !peer) return leave();
   document.body.dataset.state = word;
   say(byId("status"), `live.state.${word}`);
-  byId("status-dot").dataset.state = { live: "connected", dark: "connected" }[word] ?? word;
+  byId("status-dot").dataset.state = ["live", "dark", "silent"].includes(word) ? "connected" : word;
   byId("waiting").hidden = word === "live";
   if (word !== "live") {
     say(byId("waiting-title"), `live.${word}.title`);

@@ -34,6 +34,8 @@ export function showViewers(room) {
   const count = room?.viewers ?? 0;
   byId("viewers-count").textContent = String(count);
   say(byId("viewers-words"), count === 1 ? "live.viewers.one" : "live.viewers.many", { count });
+  const waiting = { 0: "studio.nobody", 1: "studio.waiting.one" }[count] ?? "studio.waiting.many";
+  say(byId("no-watchers"), waiting, { count });
 }
 
 export function showDevices(media) {

@@ -8,6 +8,7 @@ import texts from "./lang/studio.js";
 import { canRun, copyLink, instance, keepAwake, makeViewerLink, streamIn, wirePaste } from "./live-common.js";
 import { startLog } from "./log.js";
 import { clearNotices, notify, unnotify } from "./notices.js";
+import { showQr } from "./qr.js";
 import { askedMode, setUpRelay } from "./relay-switch.js";
 import { join } from "../relais.js";
 import { fillQualities, setClock, showAir, showDevices, showLink, showPreview, showViewers } from "./studio-views.js";
@@ -122,7 +123,7 @@ function wireRoom(mine) {
     refresh();
   });
   on("change", ({ peer }) => {
-    if (relay && peer.state === "failed") notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
+    if (relay && peer.state === "failed" && mine.state === "joined") notify("relay.unreachable", {}, { id: "relay", kind: "warn" });
     refresh();
   });
   on("viewers", refresh);
@@ -238,7 +239,8 @@ function refreshMedia() {
 function refresh() {
   showAir(since, room?.state ?? "closed");
   showViewers(room);
-  byId("no-watchers").hidden = figures.update(room?.peers ?? []) > 0;
+  // Before it is live there is nothing to measure.
+  byId("no-watchers").hidden = figures.update(since && room ? room.peers : []) > 0;
 }
 
 function setTitle() {
@@ -279,7 +281,6 @@ function wireQr(click, link) {
     const shown = await link().catch(() => null);
     if (!shown) return notify("copy.no-server", {}, { kind: "warn" });
     byId("qr").showModal();
-    const { showQr } = await import("./qr.js");
     await showQr(byId("qr-code"), shown);
   });
   click("close-qr", () => byId("qr").close());

@@ -23,6 +23,11 @@ export function show(view) {
   heading.focus({ preventScroll: true });
 }
 
+/** Has this refusal of the server sentences of its own (`refused.{code}`)? */
+export function hasText(code) {
+  return WITH_TEXT.has(code);
+}
+
 /** Says why there is no call, and what to do. */
 export function refuse(code, { room, message = "", secureHref = null } = {}) {
   const known = WITH_TEXT.has(code) ? code : "other";

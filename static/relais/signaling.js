@@ -7,6 +7,9 @@
 //   fatal    { code, message }: the server said no; there will be no further attempt
 
 const FIRST_DELAY = 500;
+/** A server that is restarted is back soon, and relayed calls wait for it; one that stays away is asked less often. */
+const SOON_DELAY = 1_500;
+const SOON_ATTEMPTS = 10;
 const LONGEST_DELAY = 8_000;
 /** Our own ping: browsers do not show the WebSocket's, and a dead network closes nothing. */
 const PING_EVERY = 15_000;
@@ -18,7 +21,7 @@ const PASSING = new Set(["join-timeout", "slow-reader", "too-fast"]);
 
 /** Milliseconds to wait before attempt number `attempt` (from 1): exponential, the upper half random. */
 export function backOff(attempt, random = Math.random) {
-  const ceiling = Math.min(FIRST_DELAY * 2 ** (attempt - 1), LONGEST_DELAY);
+  const ceiling = Math.min(FIRST_DELAY * 2 ** (attempt - 1), attempt > SOON_ATTEMPTS ? LONGEST_DELAY : SOON_DELAY);
   return ceiling / 2 + (random() * ceiling) / 2;
 }
 

@@ -65,8 +65,15 @@ test("call", async (t) => {
   await page.locator(".tile.dark").waitFor();
   await look(t, "a dark tile");
   await page.click("#open-settings");
-  await page.locator("#details dd").first().waitFor();
+  await page.locator("#settings [data-relay]").check();
+  await page.locator("#settings [data-relay-mode]").waitFor();
   await look(t, "settings");
+  await page.locator("#settings [data-relay]").uncheck();
+  await page.click("#show-figures");
+  await page.locator(".figures-card").waitFor();
+  await look(t, "figures");
+  await page.click("#close-figures");
+  await page.click("#open-settings");
   await page.click("#close-room");
   await page.locator("#confirm[open]").waitFor();
   await look(t, "a question");
@@ -79,4 +86,27 @@ test("call", async (t) => {
   await join(page, `${server.origin}/call/${newRoom()}#t=${head}.${body}.${"A".repeat(43)}`);
   await page.locator("#refused").waitFor();
   await look(t, "refused");
+});
+
+test("call by id", async (t) => {
+  await page.goto(`${server.origin}/call-by-id`);
+  await page.reload();
+  await page.locator("#copy-id:enabled").waitFor();
+  await look(t, "lobby");
+  await page.click("#dial .inner");
+  await page.locator("#dial-problem").waitFor();
+  await look(t, "lobby with a problem");
+  const guest = await browser.page();
+  await guest.goto(`${server.origin}/#t=${server.ready.invite}`);
+  await guest.goto(`${server.origin}/call-by-id`);
+  await guest.locator("#copy-id:enabled").waitFor();
+  await guest.fill("#other", await page.locator("#my-id").textContent());
+  await guest.click("#dial .inner");
+  await page.locator("#ring[open]").waitFor();
+  await look(t, "ringing");
+  await page.click("#accept");
+  await picturesArriveOnBoth(page, guest);
+  await look(t, "in a call by id");
+  await page.click("#hang-up");
+  await guest.close();
 });

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
 import { startBrowser } from "./support/browser.mjs";
-import { join, look, newRoom, picturesArrive, picturesArriveOnBoth, says, until } from "./support/call.mjs";
+import { clickToPicture, join, look, newRoom, picturesArrive, picturesArriveOnBoth, says, until } from "./support/call.mjs";
 import { startServer } from "./support/server.mjs";
 
 let server;
@@ -119,17 +119,50 @@ test("the socket breaks: the call goes on, and the session is resumed", async ()
   await until(pages[1], "the relay takes over", ({ state, local }) => state === "connected" && local?.type === "relay");
 });
 
+/** Remembers the longest time without a picture of the other side, and every change of the connection. Runs in the page. */
+function watchPictures() {
+  const video = document.querySelector(".tile video");
+  const connection = window.keptConnections.at(-1);
+  let last = performance.now();
+  window.longestGap = 0;
+  window.stateChanges = [];
+  for (const type of ["connectionstatechange", "iceconnectionstatechange"]) {
+    connection.addEventListener(type, () => window.stateChanges.push(connection.iceConnectionState));
+  }
+  const next = () => {
+    window.longestGap = Math.max(window.longestGap, performance.now() - last);
+    last = performance.now();
+    video.requestVideoFrameCallback(next);
+  };
+  video.requestVideoFrameCallback(next);
+}
+
 for (const { name, query, signal } of [
   { name: "a direct call goes on", query: "", signal: "SIGTERM" },
   { name: "a relayed call comes back by itself", query: "?relay=udp", signal: "SIGKILL" },
 ]) {
-  test(`the server restarts in mid-call (${signal}): ${name}`, async () => {
+  test(`the server restarts in mid-call (${signal}): ${name}`, async (t) => {
     await call(query);
     const before = await Promise.all(pages.map(look));
+    for (const page of pages) await page.evaluate(watchPictures);
     await server.halt(signal);
     for (const page of pages) await page.locator(".toast", { hasText: "out of reach" }).waitFor();
     if (!query) await picturesArriveOnBoth(...pages);
+    const gone = await Promise.all(pages.map(look));
     await server.again();
+    const back = performance.now();
+    await Promise.all(pages.map((page, index) => until(page, "pictures again", ({ frames }) => frames > gone[index].frames)));
+    const took = Math.round(performance.now() - back);
+    t.diagnostic(`pictures ${took} ms after the server was back`);
+    // Five seconds, or on a busy machine five times what the beginning of a call takes there.
+    const begun = await clickToPicture(pages[1]);
+    assert.ok(took < Math.max(5_000, 5 * begun), `back after ${took} ms, where a call begins in ${begun} ms`);
+    if (!query) {
+      for (const page of pages) {
+        t.diagnostic(`longest time without a new picture: ${Math.round(await page.evaluate(() => window.longestGap))} ms`);
+        assert.deepEqual(await page.evaluate(() => window.stateChanges), [], "the connection never noticed");
+      }
+    }
     for (const page of pages) await page.locator(".toast[data-id=server]").waitFor({ state: "detached", timeout: 30_000 });
     await picturesArriveOnBoth(...pages);
     for (const [index, page] of pages.entries()) {

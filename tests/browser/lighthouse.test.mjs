@@ -12,6 +12,9 @@ const PAGES = [
   { name: "home", path: "/" },
   { name: "call", path: "/call/blue-fox-42" },
   { name: "admin", path: "/admin" },
+  { name: "call by id", path: "/call-by-id" },
+  { name: "watching", path: "/live/blue-fox-42" },
+  { name: "studio", path: "/live/red-fox-42/studio" },
 ];
 
 let server;

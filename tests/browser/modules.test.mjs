@@ -126,7 +126,8 @@ test("fresh credentials are asked for by seven eighths of their life", () => {
 test("the delay doubles, is half random, and has an end", () => {
   assert.equal(backOff(1, () => 0), 250);
   assert.equal(backOff(1, () => 1), 500);
-  assert.equal(backOff(3, () => 1), 2_000);
+  assert.equal(backOff(2, () => 1), 1_000);
+  assert.equal(backOff(10, () => 1), 1_500, "a restarted server is back soon");
   assert.equal(backOff(50, () => 1), 8_000);
 });
 

@@ -45,6 +45,7 @@ for (const { name, ...size } of SIZES) {
       await homeAndBefore(page, shot);
       await inCall(page, shot);
       await instead(page, shot);
+      await byId(page, shot);
     } finally {
       await browser.close();
     }
@@ -82,6 +83,9 @@ async function homeAndBefore(page, shot) {
   await page.fill("#where", "?");
   await page.click("#join .inner");
   await shot("home-problem");
+  await page.click("#show-qr");
+  await page.locator("#qr img.qr").waitFor();
+  await shot("home-qr");
 }
 
 async function inCall(page, shot) {
@@ -99,8 +103,12 @@ async function inCall(page, shot) {
   await page.locator("#badge").waitFor();
   await shot("call");
   await page.click("#open-settings");
-  await page.locator("#details dd").first().waitFor();
   await shot("settings");
+  await page.click("#show-figures");
+  await page.waitForFunction(() => /in|reçu/.test(document.querySelector(".figures-value")?.textContent) && /L/.test(document.querySelector(".chart-line").getAttribute("d")));
+  await shot("figures");
+  await page.click("#close-figures");
+  await page.click("#open-settings");
   await page.locator("#lock").check();
   await page.locator("#locked").waitFor();
   await page.click("#close-settings");
@@ -128,6 +136,11 @@ async function inCall(page, shot) {
     await picturesArriveOnBoth(page, one);
     await shot(`with-${guests.length}`);
   }
+  for (const others of [4, 5]) {
+    await page.evaluate(crowd, others);
+    await shot(`with-${others}`);
+  }
+  await page.evaluate(crowd, 3);
   await page.locator(".tile .kick").first().click();
   await page.locator("#confirm[open]").waitFor();
   await shot("remove");
@@ -142,6 +155,60 @@ async function inCall(page, shot) {
   await hangUp(page);
   await shot("ended");
   for (const guest of guests) await guest.close();
+}
+
+/** More tiles than this machine has power for: copies without pictures. Runs in the page. */
+function crowd(wanted) {
+  for (const copy of document.querySelectorAll(".tile[data-copy-of]")) copy.remove();
+  const tiles = [...document.querySelectorAll(".tile")];
+  for (let count = tiles.length; count < wanted; count += 1) {
+    const copy = tiles[0].cloneNode(true);
+    copy.dataset.copyOf = "0";
+    copy.classList.remove("screen");
+    copy.classList.add("dark");
+    document.querySelector("#tiles").append(copy);
+  }
+  for (const id of ["tiles", "pictures"]) document.getElementById(id).dataset.count = String(Math.max(wanted, tiles.length));
+  document.querySelector("#pictures").classList.toggle("presenting", wanted <= tiles.length);
+}
+
+async function byId(page, shot) {
+  const ready = async (one) => {
+    await one.goto(`${server.origin}/#t=${server.ready.invite}`);
+    await one.goto(`${server.origin}/call-by-id`);
+    await one.locator("#copy-id:enabled").waitFor();
+  };
+  await ready(page);
+  await shot("by-id");
+  await page.click("#dial .inner");
+  await page.click("#show-qr");
+  await page.locator("#qr img.qr").waitFor();
+  await shot("by-id-qr");
+  const guest = await other.page();
+  await ready(guest);
+  await page.fill("#other", await guest.locator("#my-id").textContent());
+  await page.click("#dial .inner");
+  await page.locator("#waiting").waitFor();
+  await shot("by-id-calling");
+  await guest.click("#decline");
+  await page.locator(".toast").waitFor();
+  await shot("by-id-declined");
+  await guest.fill("#other", await page.locator("#my-id").textContent());
+  await guest.click("#dial .inner");
+  await page.locator("#ring[open]").waitFor();
+  await shot("by-id-ringing");
+  await page.click("#accept");
+  await picturesArriveOnBoth(page, guest);
+  await page.locator("#badge").waitFor();
+  await shot("by-id-call");
+  await hangUp(page);
+  await guest.close();
+  const bare = await other.page();
+  await bare.setViewportSize(page.viewportSize());
+  await bare.goto(`${server.origin}/call-by-id`);
+  await bare.locator("#problem").waitFor();
+  await photograph(bare, `${page.viewportSize().width === PHONE.width ? "phone" : "desktop"}-by-id-refused`);
+  await bare.close();
 }
 
 async function instead(page, shot) {

@@ -20,8 +20,8 @@ const FLAGS = [
   '--use-fake-ui-for-media-stream',
 ];
 
-/** Starts Chromium in `ns`; it trusts the CA in the file `ca` (for pages and for `turns:` alike). */
-export async function startBrowser(ns, directory, ca) {
+/** Starts Chromium in `ns`; it trusts the CA in the file `ca` (for pages and for `turns:` alike). `options` of its context. */
+export async function startBrowser(ns, directory, ca, options = {}) {
   const home = join(directory, `home-${ns}`);
   const nss = join(home, '.pki', 'nssdb');
   mkdirSync(nss, { recursive: true });
@@ -34,7 +34,7 @@ export async function startBrowser(ns, directory, ca) {
   writeFileSync(wrapper, `#!/bin/sh\nexec ip netns exec ${ns} chromium "$@"\n`, { mode: 0o755 });
   const env = { PATH: process.env.PATH, HOME: home, LANG: 'en_US.UTF-8' };
   const browser = await chromium.launch({ executablePath: wrapper, args: FLAGS, env });
-  const context = await browser.newContext({ locale: 'en-US', permissions: ['camera', 'microphone'] });
+  const context = await browser.newContext({ locale: 'en-US', permissions: ['camera', 'microphone'], ...options });
   await context.addInitScript(keepPeerConnections);
   const page = await context.newPage();
   const messages = [];
@@ -55,14 +55,39 @@ function keepPeerConnections() {
   };
 }
 
+/** Runs in the page before its own scripts: connections are offered the relay over TLS and nothing else. */
+export function offerTurnsOnly() {
+  const only = (configuration) => ({
+    ...configuration,
+    iceServers: (configuration?.iceServers ?? [])
+      .map((server) => ({ ...server, urls: [server.urls].flat().filter((url) => url.startsWith('turns:')) }))
+      .filter(({ urls }) => urls.length > 0),
+  });
+  window.RTCPeerConnection = class extends window.RTCPeerConnection {
+    constructor(configuration) {
+      super(only(configuration));
+    }
+
+    setConfiguration(configuration) {
+      super.setConfiguration(only(configuration));
+    }
+  };
+}
+
+/** Begins an ICE restart of the page's newest live connection. */
+export function restartIce(page) {
+  return page.evaluate(() => window.labPeerConnections.findLast(({ connectionState }) => connectionState !== 'closed').restartIce());
+}
+
 /**
- * What the page's live peer connection has by now: decoded video frames, and the selected pair's candidates as
- * `type/protocol` (for a relay candidate of its own: the protocol between client and server).
+ * What the page's newest live peer connection has by now: decoded video frames; the selected pair's candidates as type,
+ * protocol (for a relay candidate of its own: the protocol between client and server) and URL of the server; the username
+ * fragments of its own for which checks succeeded.
  */
 export function callState(page) {
   return page.evaluate(async () => {
     const connection = window.labPeerConnections.findLast(({ connectionState }) => connectionState !== 'closed');
-    if (!connection) return { state: 'none', frames: 0, bytes: 0 };
+    if (!connection) return { state: 'none', frames: 0, bytes: 0, fragments: [] };
     const stats = [...(await connection.getStats()).values()];
     const byId = new Map(stats.map((entry) => [entry.id, entry]));
     const video = stats.filter(({ type, kind }) => type === 'inbound-rtp' && kind === 'video');
@@ -71,14 +96,17 @@ export function callState(page) {
     const pair = byId.get(transport?.selectedCandidatePairId);
     const candidate = (id) => {
       const entry = byId.get(id);
-      return entry && { type: entry.candidateType, protocol: entry.relayProtocol ?? entry.protocol };
+      return entry && { type: entry.candidateType, protocol: entry.relayProtocol ?? entry.protocol, url: entry.url ?? null };
     };
+    const succeeded = stats.filter(({ type, state }) => type === 'candidate-pair' && state === 'succeeded');
     return {
       state: connection.connectionState,
       frames: total('framesDecoded'),
       bytes: total('bytesReceived'),
       local: pair && candidate(pair.localCandidateId),
       remote: pair && candidate(pair.remoteCandidateId),
+      fragments: succeeded.map(({ localCandidateId }) => byId.get(localCandidateId)?.usernameFragment),
+      fragment: /^a=ice-ufrag:(.+)$/m.exec(connection.localDescription?.sdp ?? '')?.[1].trim() ?? null,
     };
   });
 }

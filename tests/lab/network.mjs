@@ -9,7 +9,10 @@
 // `tests/lab/run` starts the laboratory in mount, network and process namespaces of its own, so every namespace named
 // here is invisible outside and gone with the last process, however the run ends.
 
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const DELAY = fileURLToPath(new URL('delay.py', import.meta.url));
 
 export const SERVER = { v4: '203.0.113.10', v4second: '203.0.113.11', v6: '2001:db8:1::10' };
 
@@ -47,6 +50,15 @@ export const KINDS = {
     udp: 'none',
     tcp: [443],
   },
+  // A router of kind cone on a bad mobile link: 40 ms each way, 5 % of the packets lost each way.
+  lossy: {
+    address: 'private',
+    masquerade: 'masquerade',
+    input: unsolicited,
+    udp: 'same-port',
+    tcp: [443, 3478],
+    link: { delay: 40, loss: 5 },
+  },
   v6only: { address: 'ipv6', input: unsolicited, udp: 'same-port', tcp: [443, 3478] },
 };
 
@@ -76,10 +88,28 @@ function addNamespace(ns) {
   ip(ns, 'link set lo up');
 }
 
-/** Puts an interface `name` with `addresses` into `ns`, plugged into the public segment. */
-function plugIn(ns, name, addresses) {
-  ip('wan', `link add to-${ns} type veth peer name ${name} netns ${ns}`);
+/** What makes bad links, to be ended with the clients. */
+const boxes = [];
+
+/**
+ * Puts an interface `name` with `addresses` into `ns`, plugged into the public segment. A bad `link` is a box of its own
+ * between the two, as the kernel's own delays (netem) are not in every kernel.
+ */
+function plugIn(ns, name, addresses, link = null) {
+  const [far, end] = link ? [`box-${ns}`, 'wan'] : [ns, name];
+  if (link) {
+    addNamespace(far);
+    sysctl(far, 'ipv6/conf/all/disable_ipv6', 1);
+    ip(far, `link add lan type veth peer name ${name} netns ${ns}`);
+    ip(far, 'link set lan up');
+  }
+  ip('wan', `link add to-${ns} type veth peer name ${end} netns ${far}`);
   ip('wan', `link set to-${ns} master br0 up`);
+  if (link) {
+    ip(far, 'link set wan up');
+    const box = ['netns', 'exec', far, '/usr/bin/python3', DELAY, 'lan', 'wan', String(link.delay), String(link.loss)];
+    boxes.push(spawn('ip', box, { stdio: ['ignore', 'inherit', 'inherit'] }));
+  }
   ip(ns, `link set ${name} up`);
   for (const address of addresses) ip(ns, `address add ${address} dev ${name}`);
 }
@@ -101,14 +131,14 @@ export function createPublicSegment() {
 
 /** The client's namespace `side` ('a' or 'b') behind a router of `kind`. */
 export function createSide(side, kind) {
-  const { address, ...rules } = KINDS[kind];
+  const { address, link, ...rules } = KINDS[kind];
   const plan = SIDES[side];
   const router = `router-${side}`;
   addNamespace(router);
   addNamespace(side);
   sysctl(router, 'ipv4/ip_forward', 1);
   sysctl(router, 'ipv6/conf/all/forwarding', 1);
-  plugIn(router, 'wan', [`${plan.router}/24`, `${plan.router6}/64`]);
+  plugIn(router, 'wan', [`${plan.router}/24`, `${plan.router6}/64`], link);
   ip(router, `link add lan type veth peer name eth0 netns ${side}`);
   ip(router, 'link set lan up');
   ip(side, 'link set eth0 up');
@@ -134,6 +164,7 @@ export function connectRouted(sides) {
 
 /** Takes both clients and their routers down again, as far as they came. */
 export function removeSides() {
+  for (const box of boxes.splice(0)) box.kill();
   const lines = (...command) => execFileSync('ip', command, { encoding: 'utf8' }).split('\n').filter(Boolean);
   const namespaces = lines('netns', 'list').map((line) => line.split(' ')[0]);
   for (const ns of namespaces.filter((name) => name !== 'wan' && name !== 'srv')) {

@@ -4,6 +4,7 @@
 import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { join as openCall, says } from '../browser/support/call.mjs';
 import { withLine } from '../browser/support/pages.mjs';
 
 const BROWSER_TESTS = new URL('../browser/', import.meta.url);
@@ -30,7 +31,7 @@ export async function openPages(kind, pages, origins, room, invite) {
   const [caller, callee] = pages;
   switch (kind) {
     case 'call':
-      for (const [side, page] of pages.entries()) await joinCall(page, origins[side], room, invite);
+      await call(pages, origins, room, invite);
       break;
     case 'room':
       for (const [side, page] of pages.entries()) {
@@ -57,8 +58,24 @@ export async function openPages(kind, pages, origins, room, invite) {
   }
 }
 
-/** Opens the invite link of `room` and joins with camera and microphone. */
-async function joinCall(page, origin, room, invite) {
-  await page.goto(`${origin}/call/${room}#t=${invite}`);
-  await page.getByRole('button', { name: /join/i }).click();
+/** Opens the invite link of `room` on both sides; the first waits in the room, then the second joins. */
+async function call(pages, origins, room, invite) {
+  for (const [side, page] of pages.entries()) {
+    await openCall(page, `${origins[side]}/call/${room}#t=${invite}`);
+    // Whoever waits is there before somebody calls.
+    if (side === 0) await says(page, 'alone');
+  }
+}
+
+/** Milliseconds from the second side's click on “join” to the first picture of the other one, for both sides. */
+export async function clickToPicture(pages) {
+  const marks = await Promise.all(
+    pages.map((page) =>
+      page.evaluate(() => {
+        const at = (name) => performance.timeOrigin + performance.getEntriesByName(name).at(-1)?.startTime;
+        return { click: at('relais:join'), picture: at('relais:first-frame') };
+      }),
+    ),
+  );
+  return marks.map(({ picture }) => Math.round(picture - marks[1].click));
 }

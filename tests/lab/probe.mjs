@@ -2,8 +2,10 @@
 //
 //   node probe.mjs udp 203.0.113.10:3478 203.0.113.11:3478 …   one socket, one Binding per destination
 //   node probe.mjs tcp 203.0.113.10:443 …                      one connection per destination
+//   node probe.mjs link 203.0.113.10:3478                      many Bindings, one by one
 //
-// Prints one JSON object: destination -> mapped address or null; destination -> connected or not.
+// Prints one JSON object: destination -> mapped address or null; destination -> connected or not; destination -> shortest
+// round trip in milliseconds and share that was lost.
 
 import { randomBytes } from 'node:crypto';
 import { createSocket } from 'node:dgram';
@@ -12,14 +14,17 @@ import { connect, isIPv6 } from 'node:net';
 const DEADLINE_MS = 4000;
 // RFC 8489 section 6.2.1: 500 ms first; a loaded machine may lose the first answer to its own slowness.
 const RETRANSMIT_MS = 500;
+const LINK_COUNT = 150;
+const LINK_GAP_MS = 10;
+const LINK_PATIENCE_MS = 700;
 const MAGIC_COOKIE = 0x2112a442;
 const BINDING_REQUEST = 0x0001;
 const BINDING_SUCCESS = 0x0101;
 const XOR_MAPPED_ADDRESS = 0x0020;
 
 const [mode, ...destinations] = process.argv.slice(2);
-const probe = { udp: probeUdp, tcp: probeTcp }[mode];
-if (!probe || destinations.length === 0) throw new Error('usage: probe.mjs udp|tcp HOST:PORT…');
+const probe = { udp: probeUdp, tcp: probeTcp, link: probeLink }[mode];
+if (!probe || destinations.length === 0) throw new Error('usage: probe.mjs udp|tcp|link HOST:PORT…');
 console.log(JSON.stringify(await probe(destinations.map(parse))));
 
 /** Splits `host:port` or `[host]:port`. */
@@ -71,6 +76,27 @@ async function probeTcp(targets) {
       socket.on('error', () => finish(false));
     });
   return Object.fromEntries(await Promise.all(targets.map(async (target) => [target.text, await connects(target)])));
+}
+
+/** Sends a Binding every few milliseconds, each once, to the first destination. */
+async function probeLink([{ text, host, port }]) {
+  const socket = createSocket(isIPv6(host) ? 'udp6' : 'udp4');
+  const sent = new Map();
+  const trips = [];
+  socket.on('error', () => {});
+  socket.on('message', (message) => {
+    const at = sent.get(message.subarray(8, 20).toString('hex'));
+    if (at !== undefined) trips.push(performance.now() - at);
+  });
+  for (let count = 0; count < LINK_COUNT; count += 1) {
+    const transaction = randomBytes(12).toString('hex');
+    sent.set(transaction, performance.now());
+    socket.send(bindingRequest(transaction), port, host, () => {});
+    await new Promise((done) => setTimeout(done, LINK_GAP_MS));
+  }
+  await new Promise((done) => setTimeout(done, LINK_PATIENCE_MS));
+  socket.close();
+  return { [text]: { trip: Math.min(...trips), lost: 1 - trips.length / LINK_COUNT } };
 }
 
 function bindingRequest(transaction) {

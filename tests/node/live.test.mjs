@@ -112,3 +112,37 @@ test('streams do not mix, and extras come only to who asks for them', async () =
   assert.deepEqual(plain.inbox.rest, []);
   await Promise.all([plain.close(), viewer.close()]);
 });
+
+test('pages of the native protocol meet these in one stream', async () => {
+  const stream = 'both-kinds';
+  const native = (role) => Page.open('/api/ws', { type: 'join', v: 1, stream, role, instance: role });
+  const viewer = await Page.open(`/?stream=${stream}`, { type: 'viewer', viewerId: 7 });
+  const streamer = await native('streamer');
+  const joined = await streamer.inbox.next('joined');
+  assert.deepEqual([joined.stream, joined.role, joined.viewers, joined.peers.length], [stream, 'streamer', 1, 1]);
+  const [{ peer, polite }] = joined.peers;
+  assert.equal(polite, true, 'the streamer calls');
+  streamer.send({ type: 'offer', to: peer, description: description('offer', 1) });
+  assert.deepEqual(await viewer.inbox.next('offer'), { type: 'offer', offer: description('offer', 1), viewerId: 7 });
+  viewer.send({ type: 'answer', answer: description('answer', 1), viewerId: 7 });
+  const answer = await streamer.inbox.next('answer');
+  assert.deepEqual([answer.from, answer.description], [peer, description('answer', 1)]);
+  streamer.send({ type: 'invite', role: 'viewer' });
+  const invite = await streamer.inbox.next('invite');
+  assert.deepEqual([invite.role, invite.room], ['viewer', stream]);
+  streamer.send({ type: 'leave' });
+  await within(streamer.closed, 'close');
+
+  const theirs = await Page.open(`/?stream=${stream}`, { type: 'streamer' });
+  assert.equal((await theirs.inbox.next('newViewer')).viewerId, 7);
+  const ours = await native('viewer');
+  const { peer: id } = await ours.inbox.next('joined');
+  const { viewerId } = await theirs.inbox.next('newViewer');
+  assert.equal(viewerId, id, 'a native viewer is called by its peer id');
+  theirs.send({ type: 'candidate', candidate: candidate(1), target: 'viewer', viewerId });
+  const there = await ours.inbox.next('candidate');
+  assert.deepEqual(there.candidate, candidate(1));
+  ours.send({ type: 'candidate', to: there.from, candidate: candidate(2) });
+  assert.deepEqual(await theirs.inbox.next('candidate'), { type: 'candidate', candidate: candidate(2), target: 'streamer', viewerId });
+  for (const page of [ours, theirs, viewer]) await page.close();
+});

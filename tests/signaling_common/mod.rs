@@ -147,9 +147,10 @@ impl World {
         self.drain()
     }
 
-    /// The secret of the session on `link`, and the number of its last message.
+    /// The secret of the session on `link`, and the number of the last message that bore one.
     pub fn position(&self, link: u64) -> (String, u64) {
-        let last = self.received.iter().rev().find(|(to, _)| *to == link).map_or(0, |(_, delivery)| delivery.seq);
+        let numbered = |(to, delivery): &&(u64, Delivery)| *to == link && delivery.seq > 0;
+        let last = self.received.iter().rev().find(numbered).map_or(0, |(_, delivery)| delivery.seq);
         (self.secrets.get(&link).cloned().unwrap_or_default(), last)
     }
 

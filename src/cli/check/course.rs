@@ -102,7 +102,8 @@ impl Course {
         let login = login.map(|login| Login { skew: login.skew.or(skew), ..login.clone() });
         let (mut relaying, mut udp) = (None, None);
         for step in steps {
-            let port = tls_port.filter(|_| step.transport == Transport::Tls).or(step.ports.first().copied());
+            let port = tls_port.filter(|port| step.transport == Transport::Tls && step.ports.contains(port));
+            let port = port.or(step.ports.first().copied());
             let at = SocketAddr::new(server.ip(), port.unwrap_or(0));
             if step.transport == Transport::Udp {
                 udp = self.answers(step, at, steps, opener).await.then_some(at).or(udp);

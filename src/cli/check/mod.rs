@@ -12,8 +12,8 @@ mod probe;
 mod relay;
 mod report;
 mod session;
-mod stream;
-mod target;
+pub(super) mod stream;
+pub(super) mod target;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

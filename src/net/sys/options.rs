@@ -19,12 +19,12 @@ pub(in crate::net) fn enable_packet_info(socket: BorrowedFd<'_>, v6: bool) -> io
 }
 
 /// Asks the kernel to hand over runs of datagrams of one sender as one message (UDP GRO, Linux 5.0).
-pub(in crate::net) fn enable_gro(socket: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn enable_gro(socket: BorrowedFd<'_>) -> io::Result<()> {
     set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1)
 }
 
 /// Whether the kernel knows UDP GSO (Linux 4.18): a segment size of 0 is accepted and changes nothing.
-pub(in crate::net) fn supports_gso(socket: BorrowedFd<'_>) -> bool {
+pub(crate) fn supports_gso(socket: BorrowedFd<'_>) -> bool {
     set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok()
 }
 
@@ -54,7 +54,7 @@ pub(in crate::net) fn report_errors(socket: BorrowedFd<'_>, v6: bool) -> io::Res
 }
 
 /// Asks for socket buffers of `bytes`, beyond the system's limit where we have the privilege.
-pub(in crate::net) fn force_buffers(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+pub(crate) fn force_buffers(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
     let bytes = bytes.min(c_int::MAX as usize) as c_int;
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)?;
     set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)

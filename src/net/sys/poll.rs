@@ -13,7 +13,7 @@ use super::check;
 
 /// A descriptor that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::net) struct Ready {
+pub(crate) struct Ready {
     /// What [`Poller::add`] was given for it.
     pub token: u64,
     /// It has errors to report, maybe beside input.
@@ -21,7 +21,7 @@ pub(in crate::net) struct Ready {
 }
 
 /// Level-triggered readiness of many descriptors.
-pub(in crate::net) struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
     events: Vec<libc::epoll_event>,
 }
@@ -30,14 +30,14 @@ pub(in crate::net) struct Poller {
 const EVENTS: usize = 256;
 
 impl Poller {
-    pub(in crate::net) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: takes no pointers; the descriptor it returns is ours alone.
         let epoll = unsafe { OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?) };
         Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS] })
     }
 
     /// Watches `socket` for input until it is closed; `token` comes back from [`Poller::wait`].
-    pub(in crate::net) fn add(&self, socket: BorrowedFd<'_>, token: u64) -> io::Result<()> {
+    pub(crate) fn add(&self, socket: BorrowedFd<'_>, token: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
         // SAFETY: the event lives through the call; the kernel copies it.
         check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &mut event) })
@@ -45,7 +45,7 @@ impl Poller {
     }
 
     /// Waits up to `timeout` milliseconds (-1: for ever) and puts what is ready into `ready`.
-    pub(in crate::net) fn wait(&mut self, timeout: c_int, ready: &mut Vec<Ready>) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout: c_int, ready: &mut Vec<Ready>) -> io::Result<()> {
         ready.clear();
         // SAFETY: the buffer holds `EVENTS` events and outlives the call.
         let count = check(unsafe {

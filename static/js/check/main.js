@@ -61,11 +61,17 @@ async function begin() {
   const mine = (handler) => (event) => run === current && handler(event.detail ?? {});
   current.addEventListener("part", mine(({ part }) => showProgress(part)));
   current.addEventListener("stage", mine(({ stage }) => showStage(stage)));
-  current.addEventListener("way", mine(({ way, result }) => !result && rows.ways.set(way.url, { level: "running", title: wayTitle(way) })));
+  current.addEventListener("ways", mine(({ ways }) => ways.forEach((way) => showWay(way, "unknown"))));
+  current.addEventListener("way", mine(({ way, result }) => showWay(way, result ? (result.ok ? "good" : "failed") : "running")));
   current.addEventListener("told", mine(({ transport, what, value }) => qualities.tell(transport, what, value)));
   current.addEventListener("change", mine(showSeen));
   current.addEventListener("done", mine(finish));
   await current.start();
+}
+
+/** Before its cause is known. */
+function showWay(way, level) {
+  rows.ways.set(way.url, { level, title: wayTitle(way) });
 }
 
 function showStage(stage) {
@@ -84,7 +90,7 @@ function showSeen() {
 function finish() {
   const findings = findingsOf({ ...run.seen, context: run.seen.context ?? {} });
   verdict = { ...judge(findings), findings };
-  for (const transport of TRANSPORTS) qualities.set(transport, run.seen.passages[transport] ?? null);
+  for (const transport of TRANSPORTS) qualities.set(transport, run.seen.passages[transport] ?? null, run.stopped);
   log.add("seen", { ...run.seen, ice: { ok: run.seen.ice?.ok, skew: run.seen.ice?.skew } });
   log.add("verdict", { status: verdict.status, causes: verdict.causes });
   showProgress(1);

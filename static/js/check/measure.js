@@ -15,6 +15,12 @@ const HIGH_WATER = 512_000;
 /** The receiver tells what has arrived this often, in milliseconds. */
 const TELL_EVERY = 100;
 
+/** Tries to reach the other end, and the time between them. */
+const WARM_UP = 150;
+const WARM_UP_EVERY = 100;
+/** Number of a packet that is not counted. */
+const UNCOUNTED = 0xffff_ffff;
+
 const PING = 1;
 const PONG = 2;
 
@@ -31,6 +37,21 @@ export function opened({ probe, bulk }) {
   const isOpen = (channel) =>
     new Promise((done) => (channel.readyState === "open" ? done() : channel.addEventListener("open", done, { once: true })));
   return Promise.all([probe, bulk].map(isOpen));
+}
+
+/** Sends until something comes back: the other end may open its channels later. `false` when nothing does in time. */
+export async function warmUp({ probe }) {
+  let isBack = false;
+  const take = () => {
+    isBack = true;
+  };
+  probe.addEventListener("message", take, { once: true });
+  for (let tries = 0; tries < WARM_UP && !isBack && probe.readyState === "open"; tries += 1) {
+    probe.send(packet(UNCOUNTED));
+    await pause(WARM_UP_EVERY);
+  }
+  probe.removeEventListener("message", take);
+  return isBack;
 }
 
 /** Answers the other end: packets come back, and what has arrived in bulk is told. */

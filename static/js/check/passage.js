@@ -1,7 +1,7 @@
 // Calls within this page, through the relay: from relay to relay, and between the relay and the world. No DOM.
 
 import { readRoute } from "../../relais/stats.js";
-import { answer, measureQuality, measureRate, openChannels, opened } from "./measure.js";
+import { answer, measureQuality, measureRate, openChannels, opened, warmUp } from "./measure.js";
 import { connectionMaker } from "./ways.js";
 
 /** A connection through the relay is there within half a second; a loaded machine takes longer. */
@@ -25,8 +25,8 @@ export async function passage(way, told = () => {}, make = connectionMaker) {
     answer(channels[1]);
     await introduce(near, far);
     const isOpen = await within(opened(channels[0]), CONNECT_WITHIN);
-    if (!isOpen) return { ok: false };
     const connect = Math.round(performance.now() - started);
+    if (!isOpen || !(await warmUp(channels[0]))) return { ok: false };
     told("connected", connect);
     const quality = await measureQuality(channels[0], (time) => told("rtt", time));
     const mbps = await measureRate(channels[0], (value) => told("rate", value));

@@ -26,6 +26,7 @@ export function reportOf(run, { status, causes, works }, findings, words) {
       skew: seen.ice?.skew ?? null,
     },
     client: facts && { address: shorten(facts.client), private: isPrivate(facts.client), peer: facts.clientIsPeer },
+    configuration: seen.ice ? { ok: seen.ice.ok, ms: seen.ice.ms, code: seen.ice.code ?? null } : null,
     signaling: seen.signaling ?? null,
     nat: seen.nat ? { kind: seen.nat.kind, ports: seen.nat.seen.length } : null,
     outside: seen.outside ?? null,

@@ -30,10 +30,10 @@ export function showFindings(rows, seen, findings) {
 }
 
 function showServer(rows, { id, level, cause, values }, findings, { signaling }) {
-  const { ms = null, rtt = 0 } = id === "signaling" ? signaling : {};
+  const { ms = 0, rtt = 0 } = id === "signaling" ? signaling : {};
   const good = { open: ms, rtt: Math.round(rtt * 10) / 10 };
   const detail = cause ? [clauseKey(cause), valuesOf(cause, findings)] : [`check.row.${id}.good`, { ...values, ...good }];
-  rows.set(id, { level, cause, title: [`check.row.${id}`], detail, ms: cause ? null : ms });
+  rows.set(id, { level, cause, title: [`check.row.${id}`], detail });
 }
 
 function showWay(rows, { level, cause, values: { way } }) {

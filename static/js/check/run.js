@@ -2,6 +2,7 @@
 //
 // Events, each with the check so far in `run.seen`:
 //   stage     { stage, part }: what is under way; part from 0 to 1
+//   ways      { ways }: what is going to be tried
 //   way       { way, result }: a way is being tried (`result` null) or has been
 //   told      { transport, what, value }: figures of a call through the relay
 //   change    something new in `run.seen`
@@ -78,12 +79,13 @@ export class Run extends EventTarget {
     const ways = waysIn(this.seen.ice.ice);
     let tried = 0;
     this.#stage("ways", 0.05);
+    this.#tell("ways", { ways });
     const told = (way, result) => {
       if (result) tried += 1;
       this.#tell("way", { way, result });
       this.#tell("part", { part: 0.05 + (0.35 * tried) / ways.length });
     };
-    this.#take({ ways: await tryWays(ways, told, this.#make) });
+    this.#take({ ways: await tryWays(ways, this.seen.context.pageHost, told, this.#make) });
   }
 
   async #network() {

@@ -125,12 +125,12 @@ export class Qualities {
     this.#write(card, words);
   }
 
-  /** The result of one transport; `null`: there is no way by it. */
-  set(transport, result) {
+  /** The result of one transport; `null`: there is no way by it, or it was not tried. */
+  set(transport, result, isStopped = false) {
     const one = this.#cards.get(transport);
     one.result = result;
     one.card.querySelector("h3").textContent = result ? `${transport.toUpperCase()} ${result.port}` : transport.toUpperCase();
-    if (!result) return this.#become(transport, "none", "check.quality.none");
+    if (!result) return this.#become(transport, "none", isStopped ? "check.quality.untested" : "check.quality.none");
     if (!result.ok) return this.#become(transport, "failed", "check.quality.lost");
     one.card.dataset.state = "good";
     one.card.querySelector(".state").hidden = true;

@@ -6,9 +6,10 @@ import { readRoute } from "../../relais/stats.js";
 import { say, text } from "../i18n.js";
 import { logConnection } from "../log.js";
 import { randomRoomName } from "../room-name.js";
+import { showQr } from "../qr.js";
 import { copy } from "../share.js";
 import { tokenFor, tokenRole, tokenRoom } from "../token.js";
-import { answer, measureQuality, measureRate, openChannels, opened } from "./measure.js";
+import { answer, measureQuality, measureRate, openChannels, opened, warmUp } from "./measure.js";
 import { byId, figureWords } from "./view.js";
 
 /** No connection after this long: there is no way. */
@@ -25,6 +26,8 @@ let mine = {};
 let link = null;
 let picture = null;
 let busy = false;
+/** Connections whose course is in the log. */
+const logged = new WeakSet();
 
 /** The room in the address of a page that was opened by a link, else `null`. */
 export function askedRoom() {
@@ -89,6 +92,7 @@ async function joined(name, token) {
   byId("with-address").textContent = link;
   byId("with-link").hidden = false;
   byId("with-share").hidden = typeof navigator.share !== "function";
+  showQr(byId("with-qr"), link);
 }
 
 function meet(other) {
@@ -104,11 +108,17 @@ function meet(other) {
   }, CONNECT_WITHIN);
 }
 
-/** The connection of the peer may be another one than before. */
+/**
+ * The connection of the peer may be another one than before. Its channels are opened when it stands: one more of them before
+ * would make this side negotiate, too.
+ */
 function follow() {
-  if (channels?.connection !== peer.connection) {
+  if (!logged.has(peer.connection)) {
+    logged.add(peer.connection);
+    logConnection(log, peer.connection, "with");
+  }
+  if (channels?.connection !== peer.connection && peer.state === "connected") {
     const { connection } = peer;
-    logConnection(log, connection, "with");
     channels = { connection, ...openChannels(connection) };
     answer(channels);
     const opening = channels;
@@ -129,6 +139,7 @@ async function measure() {
       tell("check.with.turn");
       await theirTurn(current);
     }
+    if (!(await warmUp(current))) return;
     tell("check.with.measuring");
     const quality = await measureQuality(current);
     const mbps = await measureRate(current);
@@ -249,6 +260,7 @@ async function togglePicture() {
     const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
     [picture] = stream.getVideoTracks();
     await room?.setTrack("video", picture);
+    share({ picture: true });
     markPicture();
   } catch {
     tell("problem.video.failed");
@@ -259,6 +271,7 @@ function stopPicture() {
   picture?.stop();
   picture = null;
   room?.setTrack("video", null);
+  if (room) share({ picture: false });
   markPicture();
 }
 
@@ -268,16 +281,11 @@ function markPicture() {
   say(button, picture ? "check.with.no-picture" : "check.with.picture");
 }
 
-/** Shows what the other device sends, while it sends something. */
+/** Shows what the other device sends, while it says that it does: a track that ends is not told in every browser. */
 function showPicture(stream) {
   const video = byId("with-video");
   if (video.srcObject !== stream) video.srcObject = stream;
-  const track = stream?.getVideoTracks()[0];
-  const show = () => {
-    video.hidden = !track || track.muted;
-  };
-  if (track) track.onunmute = track.onmute = show;
-  show();
+  video.hidden = peer?.info?.check?.picture !== true;
 }
 
 /** `Chromium 150`: enough to tell the devices apart. */

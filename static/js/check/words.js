@@ -45,11 +45,15 @@ function outcome(status, cause, works) {
   return text("check.outcome.works", { ways: waysWords(works) });
 }
 
-/** UDP is enough to say where it is there; else TCP before TLS, as browsers choose. */
+/** One way says it: UDP where it is there, else TCP before TLS, as browsers choose. */
 function waysWords(works) {
-  const of = (wanted) => works.filter(({ transport }) => transport === wanted).slice(0, 2);
-  const ways = [of("udp").slice(0, 1), of("tcp"), of("tls")].find((found) => found.length > 0) ?? [];
-  return list(ways.map(wayName));
+  const ways = ["udp", "tcp", "tls"].map((transport) => bestPort(works.filter((way) => way.transport === transport)));
+  return wayName(ways.find(Boolean));
+}
+
+/** 443 gets through where nothing else does. */
+function bestPort(ways) {
+  return ways.find(({ port }) => port === 443) ?? ways[0];
 }
 
 /** A cause as a clause. Who blocks UDP is known when others have come through. */
@@ -69,7 +73,6 @@ export function valuesOf(cause, findings, facts) {
     address: those.find(({ values }) => values?.address)?.values.address ?? "",
     seconds: those.find(({ values }) => values?.seconds)?.values.seconds ?? "",
     range: `UDP ${first}-${last}`,
-    code: those.find(({ values }) => values?.code)?.values.code ?? "",
   };
 }
 

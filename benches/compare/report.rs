@@ -1,0 +1,211 @@
+//! The tables: medians with the smallest and the largest of all rounds.
+
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+use relais::bench::{Way, WayFigures};
+use relais::relay::Transport;
+
+use super::Results;
+use super::cases::{CASES, Case, Outcome, Work};
+use super::goals;
+
+/// What stands before the tables is the file's own; a run replaces what follows this line.
+const MARK: &str = "<!-- What follows is written by benches/compare/run. -->";
+
+pub const RELAIS: &str = "Relais";
+pub const PEERS: [&str; 2] = ["coturn", "`turn` crate"];
+pub const FORWARDERS: [&str; 3] =
+    ["forwarder, one call for a packet", "forwarder, recvmmsg and sendmmsg", "forwarder, GRO and GSO"];
+
+/// Middle, smallest and largest of some figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    pub fn of(mut figures: Vec<f64>) -> Option<Self> {
+        figures.retain(|figure| figure.is_finite());
+        figures.sort_by(f64::total_cmp);
+        let (least, most) = (*figures.first()?, *figures.last()?);
+        let (low, high) = ((figures.len() - 1) / 2, figures.len() / 2);
+        Some(Self { median: (figures[low] + figures[high]) / 2.0, least, most })
+    }
+}
+
+/// The figures of a row and a server that `pick` takes out of its outcomes.
+pub fn spread(
+    results: &Results,
+    case: usize,
+    server: &'static str,
+    pick: impl Fn(&Outcome) -> Option<f64>,
+) -> Option<Spread> {
+    Spread::of(results.get(&(case, server))?.iter().filter_map(pick).collect())
+}
+
+/// Nanoseconds of CPU for a packet delivered.
+pub fn cpu(outcome: &Outcome) -> Option<f64> {
+    outcome.figures.as_ref()?.cpu_per_packet()
+}
+
+/// Packets delivered per second.
+pub fn rate(outcome: &Outcome) -> Option<f64> {
+    outcome.figures.as_ref().map(|figures| figures.delivered_rate())
+}
+
+/// Payload megabits delivered per second.
+pub fn megabits(outcome: &Outcome) -> Option<f64> {
+    outcome.figures.as_ref().map(|figures| figures.delivered_rate() * figures.size as f64 * 8.0 / 1e6)
+}
+
+/// The median latency of the first way, in microseconds.
+pub fn p50(outcome: &Outcome) -> Option<f64> {
+    let latency = &outcome.figures.as_ref()?.way(Way::ToPeer).latency;
+    latency.quantile(0.5).map(|time| time.as_nanos() as f64 / 1000.0)
+}
+
+/// Writes the tables to `file`, behind what was written there by hand.
+pub fn write(file: &str, tables: &str) -> std::io::Result<()> {
+    let before = fs::read_to_string(file).unwrap_or_default();
+    let kept = before.split(MARK).next().unwrap_or_default().trim_end();
+    fs::write(file, format!("{kept}\n\n{MARK}\n\n{tables}"))
+}
+
+/// The three load averages, as text.
+pub fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// Everything, as it stands in `RESULTS.md`.
+pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &str) -> String {
+    let mut text = String::new();
+    let pace = if is_quick { "quick run" } else { "whole run" };
+    let _ = writeln!(
+        text,
+        "{pace}, {rounds} rounds, commit {}; {}, Linux {}, load average {load_before} before and {} after. Medians, \
+         with least and most in brackets.\n",
+        output("git", &["rev-parse", "--short", "HEAD"]),
+        processor(),
+        output("uname", &["-r"]),
+        load_average()
+    );
+    let all = || CASES.iter().enumerate();
+    text += "## Goals\n\n";
+    text += &goals::table(results);
+    text += "\n## CPU for a packet at equal load, in microseconds\n\n";
+    let columns: Vec<_> = [RELAIS].into_iter().chain(PEERS).chain(FORWARDERS).collect();
+    head(&mut text, "work, packets/s", &columns);
+    for (index, case) in all() {
+        if let Work::Equal(rate) = case.work {
+            let name = format!("{}, {rate:.0}/s", case.name.split(", 20,000").next().unwrap_or_default());
+            row(&mut text, &name, &columns, |server| {
+                spread(results, index, server, cpu).map(|found| in_thousands(found, 2))
+            });
+        }
+    }
+    text += "\n## Median latency at the same load, in microseconds\n\n";
+    head(&mut text, "work", &columns);
+    for (index, case) in all().filter(|(_, case)| matches!(case.work, Work::Equal(_))) {
+        row(&mut text, case.name, &columns, |server| spread(results, index, server, p50).map(|found| plain(found, 0)));
+    }
+    let servers: Vec<_> = [RELAIS].into_iter().chain(PEERS).collect();
+    text += "\n## Highest rate with less than 0.1 % loss, in thousand packets/s\n\n";
+    head(&mut text, "work", &servers);
+    let is_udp = |case: &Case| case.transport == Transport::Udp;
+    for (index, case) in all().filter(|(_, case)| matches!(case.work, Work::Highest(_)) && is_udp(case)) {
+        row(&mut text, case.name, &servers, |server| {
+            let bound = results.get(&(index, server))?.iter().any(|outcome| outcome.is_lower_bound);
+            let found = in_thousands(spread(results, index, server, rate)?, 1);
+            Some(if bound { format!("{found} *") } else { found })
+        });
+    }
+    text += "\n\\* The generator was the limit at least once: the server may do more.\n";
+    text += "\n## TURN over TCP and TLS, in Mbit/s of payload\n\n";
+    head(&mut text, "work", &servers);
+    for (index, case) in all().filter(|(_, case)| !is_udp(case)) {
+        row(&mut text, case.name, &servers, |server| {
+            spread(results, index, server, megabits).map(|found| plain(found, 0))
+        });
+    }
+    text += &overload(results, &servers);
+    text += &control(results, &servers);
+    text
+}
+
+fn overload(results: &Results, servers: &[&'static str]) -> String {
+    let mut text = String::from("\n## Overload: twice what each carries, loss in percent\n\n");
+    text += "| server | to peers | to clients | allocation that lost least to most, to peers | to clients |\n|---|---|---|---|---|\n";
+    let Some(index) = CASES.iter().position(|case| matches!(case.work, Work::Overload(_))) else { return text };
+    for server in servers {
+        let of = |way: Way, pick: fn(&WayFigures) -> f64| {
+            spread(results, index, server, |outcome| Some(pick(outcome.figures.as_ref()?.way(way)) * 100.0))
+        };
+        let show = |found: Option<Spread>| found.map_or("-".into(), |found| plain(found, 1));
+        let range = |way| {
+            let (least, most) = (of(way, |way| way.spread.0), of(way, |way| way.spread.1));
+            least.zip(most).map_or("-".into(), |(least, most)| format!("{:.1} to {:.1}", least.median, most.median))
+        };
+        let _ = writeln!(
+            text,
+            "| {server} | {} | {} | {} | {} |",
+            show(of(Way::ToPeer, WayFigures::loss)),
+            show(of(Way::ToClient, WayFigures::loss)),
+            range(Way::ToPeer),
+            range(Way::ToClient)
+        );
+    }
+    text
+}
+
+fn control(results: &Results, servers: &[&'static str]) -> String {
+    let mut text = String::from("\n## Allocate with its 401, then Refresh 0; and memory\n\n");
+    text += "| server | operations/s | CPU for each, us | KiB for an allocation |\n|---|---|---|---|\n";
+    let place = |work| CASES.iter().position(|case| case.work == work);
+    let (Some(control), Some(memory)) = (place(Work::Control), place(Work::Memory)) else { return text };
+    for server in servers {
+        let show = |found: Option<Spread>, digits| found.map_or("-".into(), |found| plain(found, digits));
+        let rate = spread(results, control, server, |outcome| outcome.control.map(|control| control.0));
+        let each = spread(results, control, server, |outcome| outcome.control.map(|control| control.1 / 1000.0));
+        let memory = spread(results, memory, server, |outcome| outcome.memory.map(|bytes| bytes / 1024.0));
+        let _ = writeln!(text, "| {server} | {} | {} | {} |", show(rate, 0), show(each, 1), show(memory, 2));
+    }
+    text
+}
+
+fn head(text: &mut String, first: &str, columns: &[&str]) {
+    let _ = writeln!(text, "| {first} | {} |\n|---|{}", columns.join(" | "), "---|".repeat(columns.len()));
+}
+
+fn row(text: &mut String, name: &str, columns: &[&'static str], cell: impl Fn(&'static str) -> Option<String>) {
+    let cells: Vec<_> = columns.iter().map(|column| cell(column).unwrap_or_else(|| "-".into())).collect();
+    if cells.iter().any(|cell| cell != "-") {
+        let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
+    }
+}
+
+fn plain(found: Spread, digits: usize) -> String {
+    let Spread { median, least, most } = found;
+    format!("**{median:.digits$}** ({least:.digits$}–{most:.digits$})")
+}
+
+fn in_thousands(found: Spread, digits: usize) -> String {
+    let Spread { median, least, most } = found;
+    plain(Spread { median: median / 1000.0, least: least / 1000.0, most: most / 1000.0 }, digits)
+}
+
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
+    output.map_or_else(|_| "unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"));
+    let cores = text.lines().filter(|line| line.starts_with("processor")).count();
+    format!("{}, {cores} cores", line.unwrap_or(": unknown").trim_start_matches([' ', '\t', ':']))
+}

@@ -1,0 +1,210 @@
+// One call between two clients behind routers of given kinds, and what is measured of it.
+
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+import { callState, offerTurnsOnly, restartIce, startBrowser } from './browser.mjs';
+import { assertKind, assertRoutes, needsRelay, routeOf } from './kinds.mjs';
+import { SERVER, connectRouted, createSide, removeSides } from './network.mjs';
+import { clickToPicture, openPages } from './page.mjs';
+
+const DEADLINE_MS = 60_000;
+const POLL_MS = 50;
+const BEST_WAY_WITHIN_MS = 15_000;
+/** Frames that must come in ten seconds: a picture that freezes is no call. A loaded machine makes few of them. */
+const LEAST_FRAMES = 20;
+/** What a relayed call may take at most to come back on a loaded machine, and how long a direct one may stand still. */
+const BACK_WITHIN_MS = 30_000;
+const STANDSTILL_MS = 2_000;
+
+let rooms = 0;
+
+/**
+ * Makes the call `{ name, page, kinds, turnsOnly }`, `again` times more in new rooms, and asserts its outcome. `seconds` is
+ * how long frames are counted. Returns what was measured.
+ */
+export async function callAcross(server, directory, call, { seconds, again = 0 }) {
+  const sides = [];
+  const browsers = [];
+  const logged = server.log.length;
+  try {
+    for (const [ns, router] of [['a', call.kinds[0]], ['b', call.kinds[1]]]) sides.push(createSide(ns, router));
+    connectRouted(sides);
+    const probed = await Promise.all(sides.map(assertKind));
+    const home = join(directory, `call-${rooms}`);
+    for (const { ns } of sides) browsers.push(await startBrowser(ns, home, server.ready.ca));
+    const pages = browsers.map(({ page }) => page);
+    if (call.turnsOnly) for (const page of pages) await page.context().addInitScript(offerTurnsOnly);
+    const origins = sides.map((side) => `https://${side.kind === 'v6only' ? `[${SERVER.v6}]` : SERVER.v4}`);
+    const measured = { probed, pictures: [], load: load() };
+    for (let time = 0; time <= again; time += 1) {
+      await openPages(call.page, pages, origins, newRoom(), server.ready.invite);
+      measured.states = await settled(pages, seeing(call));
+      measured.pictures.push(call.page === 'call' ? await clickToPicture(pages) : []);
+    }
+    measured.states = await chosenWay(pages, call);
+    measured.frames = await framesIn(pages, seeing(call), seconds);
+    if (call.restart) measured.gaps = await restartServer(server, pages, call);
+    else if (call.page === 'call') Object.assign(measured, await restart(pages, call, seconds));
+    return measured;
+  } catch (error) {
+    const said = browsers.flatMap(({ messages }, side) => messages.slice(-20).map((text) => `  ${'ab'[side]} ${text}`));
+    const log = server.log.slice(logged).slice(-60).map((line) => `  server ${line}`);
+    error.stack = [error.stack, ...said, ...log].join('\n');
+    throw error;
+  } finally {
+    for (const { close } of browsers) await close();
+    removeSides();
+  }
+}
+
+/** Who sees a picture: a streamer sees nobody. */
+function seeing({ page }) {
+  return page === 'live' ? [false, true] : [true, true];
+}
+
+function newRoom() {
+  rooms += 1;
+  return `lab-${rooms}`;
+}
+
+/** The load of the machine over the last minute. */
+export function load() {
+  return readFileSync('/proc/loadavg', 'utf8').split(' ')[0];
+}
+
+async function until(what, check, timeout = DEADLINE_MS) {
+  const end = performance.now() + timeout;
+  for (;;) {
+    const { done, seen } = await check();
+    if (done) return seen;
+    if (performance.now() > end) throw new Error(`${what}: not within ${timeout} ms: ${JSON.stringify(seen)}`);
+    await delay(POLL_MS);
+  }
+}
+
+/** Waits until every side that sees somebody has a picture, and both have chosen a pair. */
+async function settled(pages, sees) {
+  return until('a picture on both sides', async () => {
+    const seen = await Promise.all(pages.map(callState));
+    return { seen, done: seen.every(({ local, frames }, side) => local && (frames > 0 || !sees[side])) };
+  });
+}
+
+/** The ways of both sides, once they are the best that the networks allow: a browser may begin with another. */
+async function chosenWay(pages, call) {
+  let complaint;
+  try {
+    return await until('the best way', async () => {
+      const seen = await Promise.all(pages.map(callState));
+      try {
+        assertRoutes(call.kinds, seen, call);
+        return { seen, done: true };
+      } catch (error) {
+        complaint = error;
+        return { seen, done: false };
+      }
+    }, BEST_WAY_WITHIN_MS);
+  } catch (error) {
+    throw complaint ?? error;
+  }
+}
+
+/** Counts what each side decodes in so many seconds. */
+async function framesIn(pages, sees, seconds) {
+  const before = await Promise.all(pages.map(callState));
+  await delay(seconds * 1000);
+  const after = await Promise.all(pages.map(callState));
+  const frames = after.map((state, side) => state.frames - before[side].frames);
+  const least = (LEAST_FRAMES * seconds) / 10;
+  for (const [side, count] of frames.entries()) {
+    if (sees[side] && count < least) throw new Error(`side ${'ab'[side]} decoded ${count} frames in ${seconds} s: ${JSON.stringify(after)}`);
+  }
+  return frames;
+}
+
+/** An ICE restart in the call: checks succeed under new names on both sides, and pictures go on. */
+async function restart(pages, call, seconds) {
+  const before = await Promise.all(pages.map(callState));
+  const started = performance.now();
+  await restartIce(pages[1]);
+  await until('the ICE restart', async () => {
+    const seen = await Promise.all(pages.map(callState));
+    return {
+      seen,
+      done: seen.every(({ fragment, fragments, local }, side) => local && fragment !== before[side].fragment && fragments.includes(fragment)),
+    };
+  });
+  const restarted = Math.round(performance.now() - started);
+  const framesAfter = await framesIn(pages, seeing(call), seconds);
+  const statesAfter = await chosenWay(pages, call);
+  return { restarted, framesAfter, statesAfter };
+}
+
+/**
+ * The server is restarted in mid-call. Returns for how many milliseconds at most each side stood still: from the moment the
+ * server ends until it has been back for some seconds and both have pictures again.
+ */
+async function restartServer(server, pages, { kinds }) {
+  const clocks = pages.map((page) => watch(page));
+  try {
+    await server.stop();
+    await server.again();
+    const back = performance.now();
+    await until('pictures after the restart', async () => {
+      const seen = clocks.map(({ still, longest }) => ({ still: Math.round(still()), longest: Math.round(longest()) }));
+      // Long enough that a call through the old allocations would have noticed that they are gone.
+      const quiet = performance.now() - back > 8_000;
+      return { seen, done: quiet && seen.every(({ still }) => still < 500) };
+    });
+  } finally {
+    await Promise.all(clocks.map(({ end }) => end()));
+  }
+  const gaps = clocks.map(({ longest }) => Math.round(longest()));
+  const most = needsRelay(kinds) ? BACK_WITHIN_MS : STANDSTILL_MS;
+  if (gaps.some((gap) => gap > most)) throw new Error(`stood still for ${gaps.join(' and ')} ms`);
+  return gaps;
+}
+
+/** Watches from now on for how long no frame came. */
+function watch(page) {
+  let frames = -1;
+  let last = performance.now();
+  let longest = 0;
+  let ended = false;
+  const run = (async () => {
+    while (!ended) {
+      const state = await callState(page);
+      const now = performance.now();
+      if (state.frames !== frames && state.frames > 0) {
+        longest = Math.max(longest, now - last);
+        last = now;
+      }
+      frames = state.frames;
+      await delay(POLL_MS);
+    }
+  })();
+  return {
+    still: () => performance.now() - last,
+    longest: () => Math.max(longest, performance.now() - last),
+    async end() {
+      longest = Math.max(longest, performance.now() - last);
+      ended = true;
+      await run;
+    },
+  };
+}
+
+/** One line that tells what was measured. */
+export function told({ probed, states, statesAfter, pictures, frames, framesAfter, restarted, gaps }, seconds) {
+  const parts = [probed.join(' | '), `way ${states.map(routeOf).join(', ')}`];
+  const times = pictures.filter((both) => both.length > 0).map((both) => both.join('/'));
+  if (times.length > 0) parts.push(`picture after ${times.join(', ')} ms`);
+  parts.push(`${frames.join(' and ')} frames in ${seconds} s`);
+  if (restarted !== undefined) {
+    parts.push(`ICE restart ${restarted} ms, way ${statesAfter.map(routeOf).join(', ')}, ${framesAfter.join(' and ')} frames`);
+  }
+  if (gaps) parts.push(`server restarted: still for ${gaps.join(' and ')} ms`);
+  return parts.join('; ');
+}
