@@ -34,6 +34,7 @@ use super::socketio::{self, Pages};
 use super::tls::Tls;
 use super::{Connection, Web, websocket};
 use policy::Verdict;
+pub(super) use policy::refusal;
 
 /// A connection as the front saw it.
 #[derive(Clone, Debug)]

@@ -20,6 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::desk::{Desk, host, query, query_token, text};
 use super::hub::{Port, Speech, sleep};
+use super::routes::refusal;
 use super::{Connection, Web};
 use crate::clock;
 use crate::signaling::dialect::live::Live;
@@ -61,12 +62,12 @@ pub async fn upgrade(web: Arc<Web>, connection: Connection, mut request: Request
     };
     let origin = text(request.headers(), header::ORIGIN);
     if let Err(error) = web.check_origin(&connection, origin, host(&request)) {
-        return refuse(StatusCode::FORBIDDEN, &error.to_string());
+        return refusal(StatusCode::FORBIDDEN, error.code(), &error.to_string());
     }
     if start(&web, connection, &mut request) {
         switching(&accept)
     } else {
-        refuse(StatusCode::SERVICE_UNAVAILABLE, "too many signaling connections")
+        refusal(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", "too many signaling connections")
     }
 }
 
@@ -331,17 +332,20 @@ fn is_close_frame(bytes: &[u8]) -> bool {
 pub(super) fn accept_key(request: &Request<Body>) -> Result<String, Box<Response<Body>>> {
     let headers = request.headers();
     if request.method() != Method::GET || !has_token(headers, header::CONNECTION, "upgrade") {
-        return Err(Box::new(refuse(StatusCode::BAD_REQUEST, "this is no WebSocket handshake")));
+        return Err(Box::new(refusal(StatusCode::BAD_REQUEST, "no-handshake", "this is no WebSocket handshake")));
     }
     if text(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        let mut response = refuse(StatusCode::UPGRADE_REQUIRED, "this server speaks WebSocket version 13");
+        let mut response =
+            refusal(StatusCode::UPGRADE_REQUIRED, "websocket-version", "this server speaks WebSocket version 13");
         response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, header::HeaderValue::from_static("13"));
         return Err(Box::new(response));
     }
     match headers.get(header::SEC_WEBSOCKET_KEY) {
         // 16 bytes as base64.
         Some(key) if key.len() == 24 => Ok(derive_accept_key(key.as_bytes())),
-        _ => Err(Box::new(refuse(StatusCode::BAD_REQUEST, "the WebSocket handshake has no valid key"))),
+        _ => {
+            Err(Box::new(refusal(StatusCode::BAD_REQUEST, "no-handshake", "the WebSocket handshake has no valid key")))
+        }
     }
 }
 
@@ -360,13 +364,5 @@ pub(super) fn switching(accept: &str) -> Response<Body> {
     if let Ok(accept) = header::HeaderValue::from_str(accept) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
-    response
-}
-
-fn refuse(status: StatusCode, message: &str) -> Response<Body> {
-    let mut response = Response::new(Body::from(format!("{message}\n")));
-    *response.status_mut() = status;
-    let plain = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response
 }

@@ -68,6 +68,10 @@ async fn a_page_of_another_origin_is_refused() {
             other => panic!("{path}: {other:?}"),
         }
     }
+    // What is refused is told in the form of every other refusal.
+    let server = Server::start(|_| {}).await;
+    let refused = server.plain("GET /api/ws HTTP/1.1\nHost: 127.0.0.1\nUpgrade: websocket").await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "no-handshake"));
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ fn redirect(target: &str) -> Response<Body> {
 }
 
 /// An error as JSON: a stable code and a sentence.
-pub(super) fn refusal(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+pub(in crate::web) fn refusal(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     let body = serde_json::json!({ "code": code, "message": message }).to_string();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

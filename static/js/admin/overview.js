@@ -65,7 +65,7 @@ const sum = (list) => list.reduce((total, one) => total + one, 0);
 function reasons(refused) {
   const most = Object.entries(refused).filter(([, count]) => count > 0).sort(([, one], [, other]) => other - one).slice(0, 3);
   if (most.length === 0) return text("admin.card.refusals-none");
-  return most.map(([name, count]) => `${reason(name)} ${number(count)}`).join(" · ");
+  return most.map(([name, count]) => `${reason(name)}: ${number(count)}`).join(" · ");
 }
 
 function reason(name) {
