@@ -29,6 +29,7 @@ use crate::net::{self, Net, Revocations, Setup};
 use crate::state::{self, State};
 use crate::systemd;
 use crate::web::access::{access_mode, spent_pass};
+use crate::web::admin::{self, Admin};
 use crate::web::figures::Figures;
 use crate::web::front::{Front, Listener};
 use crate::web::gate::Gate;
@@ -141,6 +142,7 @@ impl App {
             acme: tls.acme.clone(),
             webhooks: webhooks.clone(),
             figures: Figures::default(),
+            admin: Admin::default(),
         });
         let (stop, alive) = serve(&web, &tls, listeners, metrics)?;
         let (keep, last) = watch::channel(false);
@@ -197,6 +199,7 @@ fn serve(
         let kinds = acme::kinds(bound.tcp.iter().chain(&bound.http).copied());
         tokio::spawn(Arc::clone(acme).run(Arc::clone(&tls.identity), kinds, stopped.clone()));
     }
+    tokio::spawn(admin::watch(Arc::clone(web), stopped.clone()));
     tokio::spawn(renew(Arc::clone(web), Arc::clone(tls), stopped));
     Ok((stop, alive))
 }

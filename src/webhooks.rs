@@ -55,6 +55,8 @@ struct Queue {
     /// One is on its way.
     is_sending: bool,
     tally: Tally,
+    /// Why the last message was given up.
+    last_failure: Option<String>,
 }
 
 struct Message {
@@ -104,6 +106,11 @@ impl Webhooks {
         self.shared.as_ref().map_or_else(Tally::default, |shared| shared.lock().tally)
     }
 
+    /// Why the last of those was given up that were not taken.
+    pub fn last_failure(&self) -> Option<String> {
+        self.shared.as_ref().and_then(|shared| shared.lock().last_failure.clone())
+    }
+
     /// Messages that wait.
     pub fn waiting(&self) -> usize {
         self.shared.as_ref().map_or(0, |shared| shared.lock().messages.len())
@@ -151,10 +158,16 @@ impl Shared {
         }
     }
 
-    fn done(&self, change: impl FnOnce(&mut Tally)) {
+    fn done(&self, sent: Result<(), String>) {
         let mut queue = self.lock();
         queue.is_sending = false;
-        change(&mut queue.tally);
+        match sent {
+            Ok(()) => queue.tally.delivered += 1,
+            Err(reason) => {
+                queue.tally.failed += 1;
+                queue.last_failure = Some(reason);
+            }
+        }
         drop(queue);
         self.emptied.notify_waiters();
     }
@@ -164,21 +177,19 @@ impl Shared {
 async fn deliver(shared: Arc<Shared>, client: Client, secret: Vec<u8>) {
     loop {
         let message = shared.next().await;
-        if send(&client, &secret, &message).await {
-            shared.done(|tally| tally.delivered += 1);
-        } else {
-            shared.done(|tally| tally.failed += 1);
-        }
+        let sent = send(&client, &secret, &message).await;
+        shared.done(sent);
     }
 }
 
-/// Sends until the receiver takes it; false when it refuses it or the attempts are used up.
-async fn send(client: &Client, secret: &[u8], message: &Message) -> bool {
-    for attempt in 1..=ATTEMPTS {
+/// Sends until the receiver takes it; why not, when it refuses it or the attempts are used up.
+async fn send(client: &Client, secret: &[u8], message: &Message) -> Result<(), String> {
+    let mut attempt = 1;
+    loop {
         let timestamp = clock::now().unix;
         let signature = sign(secret, &message.id, timestamp, &message.body);
         let reason = match client.post(&message.id, timestamp, &signature, &message.body).await {
-            Outcome::Taken => return true,
+            Outcome::Taken => return Ok(()),
             Outcome::Refused(reason) => {
                 tracing::warn!(
                     receiver = client.host(),
@@ -186,18 +197,18 @@ async fn send(client: &Client, secret: &[u8], message: &Message) -> bool {
                     reason,
                     "the webhook's receiver refuses a message"
                 );
-                return false;
+                return Err(reason);
             }
             Outcome::Failed(reason) => reason,
         };
         if attempt == ATTEMPTS {
             tracing::warn!(receiver = client.host(), id = message.id, reason, "a webhook message is given up");
-            return false;
+            return Err(reason);
         }
         tracing::debug!(receiver = client.host(), id = message.id, attempt, reason, "webhook not delivered yet");
         tokio::time::sleep(pause(attempt, random_bytes::<1>()[0])).await;
+        attempt += 1;
     }
-    false
 }
 
 /// The pause after failure number `attempt`: doubled each time, and shortened by up to a half at random, so that the

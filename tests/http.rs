@@ -1,5 +1,7 @@
 //! The HTTP surface and the one TCP port, over real sockets on loopback.
 
+#[path = "http/admin.rs"]
+mod admin;
 #[path = "http/backend.rs"]
 mod backend;
 #[path = "http/ice.rs"]

@@ -124,7 +124,7 @@ async fn usage_tells_what_a_subject_holds() {
     peer.send_to(b"back", relayed).await.expect("sent");
     client.got().await;
     let usage = server.net.usage("p.ada").await;
-    let [usage] = usage[..] else { panic!("{usage:?}") };
+    let [usage] = &usage[..] else { panic!("{usage:?}") };
     assert_eq!((usage.transport.name(), usage.relayed), ("tcp", relayed));
     assert_eq!((usage.permissions, usage.channels), (1, 1));
     let traffic = usage.traffic;

@@ -96,6 +96,8 @@ counters! {
     stranger_received_bytes,
     /// Bytes of those replies, as whole IPv4 packets.
     stranger_sent_bytes,
+    /// Requests signed with a wrong credential, or with one whose time is over.
+    wrong_credentials,
 }
 
 /// What of a core's own sums its owner has added to the counters: done once per turn, so that a packet costs the core
@@ -104,6 +106,7 @@ counters! {
 pub(super) struct Published {
     traffic: Traffic,
     exposure: Exposure,
+    wrong_credentials: u64,
 }
 
 impl Published {
@@ -122,6 +125,11 @@ impl Published {
             counters.stranger_received_bytes.add(exposure.received - self.exposure.received);
             counters.stranger_sent_bytes.add(exposure.sent - self.exposure.sent);
             self.exposure = exposure;
+        }
+        let wrong_credentials = relay.wrong_credentials();
+        if wrong_credentials != self.wrong_credentials {
+            counters.wrong_credentials.add(wrong_credentials - self.wrong_credentials);
+            self.wrong_credentials = wrong_credentials;
         }
     }
 }

@@ -144,6 +144,10 @@ impl Grants {
         self.is_draining.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
     /// Grants or refuses `open`. `first`: what the first family of the same allocation took of the quota.
     pub(super) fn open(
         self: &Arc<Self>,

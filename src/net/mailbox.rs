@@ -1,5 +1,6 @@
 //! The bounded queue into a shard or a stream task: packets handed over from other relayed addresses, and orders.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,8 +24,8 @@ const MAX_BYTES: usize = 4 << 20;
 pub(super) enum Order {
     /// End the allocations of this subject, or of all that it covers.
     Revoke(Arc<Revocation>),
-    /// Tell what this subject uses.
-    Report { subject: Arc<str>, reply: mpsc::Sender<Usage> },
+    /// Tell what these subjects use.
+    Report { query: Arc<Query>, reply: mpsc::Sender<Usage> },
     /// Go on with these settings.
     Reconfigure(Arc<relay::Shared>),
     /// Say that you are alive.
@@ -33,6 +34,30 @@ pub(super) enum Order {
     Link(News),
     /// End every allocation and stop.
     Stop,
+}
+
+/// Whose allocations are asked about.
+#[derive(Debug)]
+pub enum Query {
+    /// This subject's.
+    Subject(String),
+    /// Everybody's.
+    All,
+    /// These, and those whose subject holds the text, in lower case.
+    Matching { subjects: HashSet<String>, text: String },
+}
+
+impl Query {
+    /// Whether `subject` is asked about.
+    pub(super) fn wants(&self, subject: &str) -> bool {
+        match self {
+            Self::Subject(wanted) => wanted == subject,
+            Self::All => true,
+            Self::Matching { subjects, text } => {
+                subjects.contains(subject) || subject.to_ascii_lowercase().contains(text)
+            }
+        }
+    }
 }
 
 /// Whose allocations end.
@@ -126,6 +151,12 @@ impl Mailbox {
     pub(super) fn concerns(&self, pattern: &str) -> bool {
         let subject = self.subject.lock().unwrap_or_else(PoisonError::into_inner);
         subject.as_ref().is_some_and(|subject| covers(pattern, subject))
+    }
+
+    /// Whether a stream may hold an allocation that is asked about.
+    pub(super) fn is_asked(&self, query: &Query) -> bool {
+        let subject = self.subject.lock().unwrap_or_else(PoisonError::into_inner);
+        subject.as_ref().is_some_and(|subject| query.wants(subject))
     }
 
     pub(super) fn bell(&self) -> &Bell {

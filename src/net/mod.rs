@@ -45,6 +45,7 @@ use current::Current;
 pub use ended::Ended;
 use grants::Grants;
 use hairpin::Directory;
+pub use mailbox::Query;
 use mailbox::{Bell, Mailbox, Order, Revocation};
 pub use outcomes::Snapshot;
 pub use revocations::{Damaged, Revocations};
@@ -217,8 +218,15 @@ impl Net {
     /// The live allocations of `subject`, [`MAX_USAGE`] relayed addresses at most: shards and streams are asked, and
     /// who does not answer within a second is left out.
     pub async fn usage(&self, subject: &str) -> Vec<Usage> {
-        let (reply, mut answers) = mpsc::channel(MAX_USAGE);
-        self.shared.order_about(subject, &Order::Report { subject: subject.into(), reply });
+        self.survey(Query::Subject(subject.to_owned()), MAX_USAGE).await
+    }
+
+    /// The live allocations that `query` asks about, `limit` relayed addresses at most, in the same way. Each shard looks
+    /// through all of its allocations once.
+    pub async fn survey(&self, query: Query, limit: usize) -> Vec<Usage> {
+        let (reply, mut answers) = mpsc::channel(limit.max(1));
+        let query = Arc::new(query);
+        self.shared.order_for(|mailbox| mailbox.is_asked(&query), &Order::Report { query: Arc::clone(&query), reply });
         let mut found = Vec::new();
         // It ends when the last of those asked has dropped its order.
         let all = async {
@@ -291,6 +299,11 @@ impl Net {
             count += 1;
         }
         count == mailboxes.len()
+    }
+
+    /// True once the server stops: no more allocations are granted.
+    pub fn is_draining(&self) -> bool {
+        self.shared.grants.is_draining()
     }
 
     /// Live allocations, for the log line at the end and for status.
@@ -371,8 +384,13 @@ impl Shared {
 
     /// Gives `order` to every shard, and to the streams that may hold an allocation of `subject`.
     fn order_about(&self, subject: &str, order: &Order) {
+        self.order_for(|mailbox| mailbox.concerns(subject), order);
+    }
+
+    /// Gives `order` to every shard, and to the streams that it concerns.
+    fn order_for(&self, is_concerned: impl Fn(&Mailbox) -> bool, order: &Order) {
         let streams = lock(&self.streams);
-        let concerned = streams.values().filter(|mailbox| mailbox.concerns(subject));
+        let concerned = streams.values().filter(|mailbox| is_concerned(mailbox));
         for mailbox in self.shard_mailboxes.iter().chain(concerned) {
             mailbox.order(order.clone());
         }

@@ -248,8 +248,8 @@ impl Shard {
                 self.drain(now);
                 false
             }
-            Order::Report { subject, reply } => {
-                for usage in self.relay.usage(now.mono, subject, reply.capacity()) {
+            Order::Report { query, reply } => {
+                for usage in self.relay.usage(now.mono, |subject| query.wants(subject), reply.capacity()) {
                     let _ = reply.try_send(usage);
                 }
                 false

@@ -201,8 +201,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                     self.hear(news);
                     None
                 }
-                Order::Report { subject, reply } => {
-                    for usage in self.usage(now, &subject, reply.capacity()) {
+                Order::Report { query, reply } => {
+                    for usage in self.usage(now, &query, reply.capacity()) {
                         let _ = reply.try_send(usage);
                     }
                     None

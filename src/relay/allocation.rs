@@ -14,6 +14,7 @@ use super::response::ErrorCode;
 use super::stun::TransactionId;
 use super::tcp::Links;
 use super::types::{ChannelNumber, Family, FiveTuple, RelayId};
+use super::usage::Contacts;
 use crate::credentials::turn::LongTermKey;
 use crate::time::Mono;
 
@@ -186,6 +187,15 @@ impl Allocation {
     pub(super) fn in_use(&self, now: Mono) -> (usize, usize) {
         let permissions = self.permissions.values().filter(|permission| permission.expires > now).count();
         (permissions, self.channels.values().filter(|channel| channel.expires > now).count())
+    }
+
+    /// What kinds of address its live permissions are for.
+    pub(super) fn contacts(&self, now: Mono) -> Contacts {
+        let mut contacts = Contacts::default();
+        for (ip, permission) in self.permissions.iter().filter(|(_, permission)| permission.expires > now) {
+            contacts.add(*ip, permission.reach != Reach::Network);
+        }
+        contacts
     }
 
     /// Forgets permissions that have expired and channels whose reservation is over.

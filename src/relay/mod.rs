@@ -56,7 +56,7 @@ pub use revoked::{Nobody, Revoked};
 pub use settings::{Limits, Settings};
 pub use tcp::TcpOutput;
 pub use types::{ChannelNumber, Family, FiveTuple, RelayId, Transport};
-pub use usage::Usage;
+pub use usage::{Contacts, Usage, is_private};
 
 /// Replies and notes queued between two drains; further ones are dropped. Lifecycle outputs are always kept: there are
 /// at most four for an allocation.
@@ -111,6 +111,8 @@ pub struct Relay {
     outputs: VecDeque<Output>,
     budget: Budget,
     traffic: Traffic,
+    /// Requests whose credential was wrong or over; those without any are the usual first step.
+    wrong_credentials: u64,
     /// Datagrams have come: this is a shard's core, which keeps its queue, so that floods do not touch the heap.
     takes_datagrams: bool,
     seed: u64,
@@ -134,7 +136,8 @@ impl Relay {
     pub fn new(shared: Arc<Shared>, seed: u64) -> Self {
         let (table, outputs, budget) = (Table::default(), VecDeque::new(), Budget::default());
         let (traffic, takes_datagrams, rng) = (Traffic::default(), false, Rng { state: seed });
-        Self { shared, table, outputs, budget, traffic, takes_datagrams, seed, rng, binding: None }
+        let (wrong_credentials, binding) = (0, None);
+        Self { shared, table, outputs, budget, traffic, wrong_credentials, takes_datagrams, seed, rng, binding }
     }
 
     /// Replaces settings, keys and policy; live allocations stay. Their permissions are held against the new policy,
@@ -199,6 +202,8 @@ impl Relay {
         let identity = match shared.keychain.authenticate(now, tuple, message, known) {
             Ok(identity) => identity,
             Err(code) => {
+                let is_wrong = code == ErrorCode::Unauthenticated && message.integrity().is_some();
+                self.wrong_credentials += u64::from(is_wrong);
                 return self.reply_to_stranger(now, tuple, message, |core| core.challenge(now, tuple, &asked, code));
             }
         };
@@ -295,6 +300,11 @@ impl Relay {
     /// What all allocations have relayed so far, those that have ended included.
     pub fn traffic(&self) -> Traffic {
         self.traffic
+    }
+
+    /// Requests that were signed with a wrong credential, or with one whose time is over.
+    pub fn wrong_credentials(&self) -> u64 {
+        self.wrong_credentials
     }
 
     /// What replies to strangers over UDP have cost so far.

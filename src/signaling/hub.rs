@@ -5,6 +5,7 @@ mod challenge;
 mod enter;
 mod hosting;
 mod resume;
+mod survey;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::room::Room;
 use super::{Command, Delivery, Event, Fault, HubLimits, LeaveReason, LinkId, Notice, PeerId, Role, RoomKey, Secret};
 use crate::time::Mono;
 use challenge::Challenges;
+pub use survey::{RoomInfo, Survey};
 
 /// What the hub wants done.
 #[derive(Debug)]
@@ -207,14 +209,7 @@ impl Hub {
 
     /// What is known of `peer`; `None` when there is nobody of that id.
     pub fn peer(&self, peer: &PeerId) -> Option<PeerInfo> {
-        let peer = self.peers.get(peer)?;
-        Some(PeerInfo {
-            room: peer.room.clone(),
-            role: peer.role,
-            name: peer.name.clone(),
-            token: peer.pass.token.clone(),
-            connected: peer.link.is_some(),
-        })
+        self.peers.get(peer).map(Peer::info)
     }
 
     /// The room and the id of whoever is behind `link`.

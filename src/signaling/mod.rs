@@ -18,7 +18,7 @@ mod room;
 
 pub use body::Body;
 pub use fault::Fault;
-pub use hub::{Hub, Output, PeerInfo, Stats};
+pub use hub::{Hub, Output, PeerInfo, RoomInfo, Stats, Survey};
 pub use limits::{HubLimits, REPLAY_FLOOR, Rate};
 pub use message::{
     Alias, Command, Delivery, Event, Invite, Join, Joined, Kind, LeaveReason, LinkId, Notice, Pass, PeerId, PeerView,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::limits::REPLAY_FLOOR;
 use super::message::PeerView;
-use super::{Alias, Delivery, HubLimits, LinkId, Pass, PeerId, Role, RoomKey, Secret};
+use super::{Alias, Delivery, HubLimits, LinkId, Pass, PeerId, PeerInfo, Role, RoomKey, Secret};
 use crate::time::Mono;
 
 #[derive(Debug)]
@@ -34,6 +34,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// What an administrator is told.
+    pub(super) fn info(&self) -> PeerInfo {
+        PeerInfo {
+            room: self.room.clone(),
+            role: self.role,
+            name: self.name.clone(),
+            token: self.pass.token.clone(),
+            connected: self.link.is_some(),
+        }
+    }
+
     /// How `self` appears to `viewer`.
     pub(super) fn seen_by(&self, viewer: &Self) -> PeerView {
         PeerView {

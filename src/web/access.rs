@@ -66,9 +66,15 @@ impl Web {
             Some(Ok(verified)) => Ok(Grant::of_token(verified)),
             // An old link still opens a server that asks for none.
             Some(Err(_)) | None if is_open => Ok(Grant::of_open(connection)),
-            Some(Err(error)) => Err(error.into()),
-            None => Err(AccessError::TokenMissing),
+            Some(Err(error)) => Err(self.refused(error.into())),
+            None => Err(self.refused(AccessError::TokenMissing)),
         }
+    }
+
+    /// Counts a refusal.
+    fn refused(&self, error: AccessError) -> AccessError {
+        self.figures.count_refusal(error.code());
+        error
     }
 
     /// Checks a token: ours or one of a back end's, good still, and not revoked.
@@ -112,7 +118,7 @@ impl Web {
             connection.loopback_listener
                 && (origin == "null" || parsed.as_ref().is_some_and(|origin| origin.host.is_loopback()))
         };
-        if is_same() || is_listed() || is_local() { Ok(()) } else { Err(AccessError::Origin) }
+        if is_same() || is_listed() || is_local() { Ok(()) } else { Err(self.refused(AccessError::Origin)) }
     }
 }
 

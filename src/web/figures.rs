@@ -73,9 +73,21 @@ impl Handshake {
 /// Classes of status codes, from 1xx to 5xx.
 pub const STATUSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// Codes of what is refused for want of a right: tokens, origins, keys and the admin token.
+const REFUSALS: [&str; 7] = [
+    "token-missing",
+    "token-invalid",
+    "token-expired",
+    "token-revoked",
+    "origin-refused",
+    "key-invalid",
+    "login-refused",
+];
+
 /// The counters.
 #[derive(Debug, Default)]
 pub struct Figures {
+    refusals: [AtomicU64; REFUSALS.len()],
     accepted: AtomicU64,
     refused: AtomicU64,
     handshakes: [AtomicU64; Handshake::ALL.len()],
@@ -96,6 +108,18 @@ impl Figures {
     pub fn count_request(&self, class: Class, status: StatusCode) {
         let status = usize::from(status.as_u16() / 100).clamp(1, STATUSES.len()) - 1;
         self.requests[class as usize][status].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Somebody was refused with this code; others than those of tokens, origins and keys are not counted.
+    pub fn count_refusal(&self, code: &str) {
+        if let Some(place) = REFUSALS.iter().position(|known| *known == code) {
+            self.refusals[place].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many were refused with each code.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REFUSALS.into_iter().zip(self.refusals.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     /// TCP connections taken, and refused.

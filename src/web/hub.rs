@@ -16,7 +16,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Limits;
-use crate::signaling::{Command, Delivery, Fault, HubLimits, LinkId, Notice, Pass, PeerId, PeerInfo, RoomKey, Stats};
+use crate::signaling::{
+    Command, Delivery, Fault, HubLimits, LinkId, Notice, Pass, PeerId, PeerInfo, RoomKey, Stats, Survey,
+};
 pub use figures::{Drop, Figures, Speech};
 use queue::Queue;
 use task::{Input, Task};
@@ -145,6 +147,17 @@ impl HubHandle {
         self.ask(|reply| Input::Peer { peer, reply }).await.flatten()
     }
 
+    /// Peers and rooms that `text` (in lower case) occurs in, `limit` of each at most.
+    pub async fn survey(&self, text: &str, limit: usize) -> Survey {
+        let text = text.to_owned();
+        self.ask(|reply| Input::Survey { text, limit, reply }).await.unwrap_or_default()
+    }
+
+    /// Locks a call room or unlocks it. False: there is none of that name.
+    pub async fn lock_room(&self, room: RoomKey, locked: bool) -> bool {
+        self.ask(|reply| Input::Lock { room, locked, reply }).await.unwrap_or_default()
+    }
+
     /// Removes a peer from its room, as a host of it could. False: there is nobody of that id.
     pub async fn kick(&self, peer: PeerId) -> bool {
         self.ask(|reply| Input::Kick { peer, reply }).await.unwrap_or_default()
@@ -183,7 +196,7 @@ impl HubHandle {
     }
 
     /// True once the server stops.
-    pub(super) fn is_closing(&self) -> bool {
+    pub(in crate::web) fn is_closing(&self) -> bool {
         self.shared.closing.load(Ordering::Relaxed)
     }
 

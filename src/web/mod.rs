@@ -1,6 +1,7 @@
 //! The HTTP surface and the I/O shell of signaling: one TCP port for STUN/TURN, TLS, pages, API and WebSocket.
 
 pub mod access;
+pub mod admin;
 pub mod assets;
 pub mod compressed;
 mod desk;
@@ -45,6 +46,7 @@ pub struct Web {
     pub webhooks: Webhooks,
     /// What the HTTP surface counts.
     pub figures: figures::Figures,
+    pub admin: admin::Admin,
 }
 
 impl Web {

@@ -1,8 +1,10 @@
 //! HTTP: what every request passes (proxies, host, redirect, upgrade), and the paths (DESIGN section 7).
 
+mod admin;
 mod api;
 mod backend;
 mod cors;
+mod events;
 mod openapi;
 mod pages;
 mod peers;
@@ -67,6 +69,11 @@ impl Site {
             .route("/api/revoke", post(backend::revoke))
             .route("/api/peers/{id}", get(peers::usage).options(api::preflight))
             .route("/api/qr", post(qr::draw))
+            .route("/api/admin/session", get(admin::show).post(admin::log_in).delete(admin::log_out))
+            .route("/api/admin/events", get(events::events))
+            .route("/api/admin/kick", post(admin::kick))
+            .route("/api/admin/revoke", post(admin::revoke))
+            .route("/api/admin/room", post(admin::room))
             .route("/api/openapi.json", get(openapi::document))
             .route("/metrics", get(backend::metrics))
             .route("/ca.crt", get(api::authority))

@@ -15,6 +15,7 @@ const PAGES = [
   { name: "watching", path: "/live/blue-fox-42" },
   { name: "studio", path: "/live/red-fox-42/studio" },
   { name: "check", path: "/check" },
+  { name: "admin", path: "/admin" },
 ];
 
 let server;

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use relais::clock;
 use relais::config::Access;
+use relais::web::admin::MAX_WATCHERS;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::admin;
 use crate::server::{Reply, SHOP, Server, api_keys, exchange, post};
 use crate::signaling::join_with;
 
@@ -172,6 +174,7 @@ async fn status_codes_and_bodies_are_those_documented() {
     }
     note_peers(&mut watch, &server).await;
     note_codes(&mut watch, &server).await;
+    note_admin(&mut watch, &server).await;
     for path in ["/api/turn", "/api/peers/nobody"] {
         let documented = path.replace("nobody", "{id}");
         for more in ["", "\nOrigin: https://evil.example"] {
@@ -181,17 +184,21 @@ async fn status_codes_and_bodies_are_those_documented() {
         watch.note(&documented, "options", &server.plain(&stranger).await);
     }
     // 408: the bodies that never come wait side by side.
-    let slow = ["/api/tokens", "/api/credentials", "/api/revoke", "/api/qr"].map(|path| {
-        let address = server.tcp();
-        tokio::spawn(async move {
-            let head = post(path, SHOP, "{}").replace("\n\n{}", "").replace('\n', "\r\n");
-            let mut stream = TcpStream::connect(address).await.expect("connected");
-            stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n{{").as_bytes()).await.expect("sent");
-            let mut bytes = Vec::new();
-            let _ = stream.read_to_end(&mut bytes).await;
-            (path, Reply::parse(&bytes))
+    let slow = ["/api/tokens", "/api/credentials", "/api/revoke", "/api/qr"].into_iter().chain(ADMIN_POSTS);
+    let cookie = admin_cookie(&server).await;
+    let slow: Vec<_> = slow
+        .map(|path| {
+            let (address, cookie) = (server.tcp(), cookie.clone());
+            tokio::spawn(async move {
+                let head = post(path, SHOP, "{}").replace("\n\n{}", &cookie).replace('\n', "\r\n");
+                let mut stream = TcpStream::connect(address).await.expect("connected");
+                stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n{{").as_bytes()).await.expect("sent");
+                let mut bytes = Vec::new();
+                let _ = stream.read_to_end(&mut bytes).await;
+                (path, Reply::parse(&bytes))
+            })
         })
-    });
+        .collect();
     note_elsewhere(&mut watch).await;
     for slow in slow {
         let (path, reply) = slow.await.expect("answered");
@@ -223,6 +230,78 @@ async fn note_peers(watch: &mut Watch, server: &Server) {
         ask("GET", &path, &bearer(host)).replace("localhost", "evil.example"),
     ] {
         watch.note("/api/peers/{id}", "get", &server.plain(&request).await);
+    }
+}
+
+/// What the page `/admin` posts to.
+const ADMIN_POSTS: [&str; 4] = ["/api/admin/session", "/api/admin/kick", "/api/admin/revoke", "/api/admin/room"];
+
+/// A session over plain HTTP on this machine, and that a page of ours asks.
+async fn admin_cookie(server: &Server) -> String {
+    let token = std::fs::read_to_string(server.dir.path().join("state/admin-token")).expect("made at first run");
+    let body = serde_json::json!({ "token": token.trim() });
+    let reply = server.plain(&admin::post("/api/admin/session", "\nOrigin: http://localhost", &body)).await;
+    let cookie = reply.header("set-cookie").split(';').next().unwrap_or_default();
+    format!("\nOrigin: http://localhost\nCookie: {cookie}")
+}
+
+async fn note_admin(watch: &mut Watch, server: &Server) {
+    let cookie = admin_cookie(server).await;
+    let host = server.post("/api/tokens", SHOP, r#"{"room":"blue","role":"host"}"#).await.json();
+    let (_socket, joined) = join_with(server, host["token"].as_str().expect("text")).await;
+    let kick = serde_json::json!({ "peer": joined["peer"] }).to_string();
+    let token = std::fs::read_to_string(server.dir.path().join("state/admin-token")).expect("made at first run");
+    let token = serde_json::json!({ "token": token.trim() }).to_string();
+    let room = r#"{"kind":"call","name":"blue","action":"lock"}"#;
+    let gone = r#"{"kind":"live","name":"blue","action":"close"}"#;
+    for (path, good, missing) in [
+        ("/api/admin/session", token.as_str(), None),
+        ("/api/admin/room", room, Some(gone)),
+        ("/api/admin/revoke", r#"{"subject":"a.shop.x"}"#, None),
+        ("/api/admin/kick", kick.as_str(), Some(r#"{"peer":"nobody"}"#)),
+    ] {
+        let to = |body: &str| post(path, "", body).replacen('\n', &format!("{cookie}\n"), 1);
+        for request in [
+            to(good),
+            to("{"),
+            to(&"x".repeat(20_000)),
+            to(good).replace("application/json", "text/plain"),
+            to(good).replace("http://localhost", "https://evil.example"),
+            to(good).replace("Host: localhost", "Host: evil.example"),
+        ]
+        .into_iter()
+        .chain(missing.map(to))
+        {
+            watch.note(path, "post", &server.plain(&request).await);
+        }
+        let stranger = to(r#"{"token":"wrong"}"#).replace("relais-admin=", "relais-admin=x");
+        watch.note(path, "post", &server.plain(&stranger).await);
+    }
+    for (method, path) in
+        [("GET", "/api/admin/session"), ("DELETE", "/api/admin/session"), ("GET", "/api/admin/events")]
+    {
+        for more in ["", "\nOrigin: https://evil.example"] {
+            let own = if method == "DELETE" && more.is_empty() { "\nOrigin: http://localhost" } else { more };
+            watch.note(path, &method.to_lowercase(), &server.plain(&ask(method, path, own)).await);
+        }
+        let stranger = ask(method, path, "").replace("localhost", "evil.example");
+        watch.note(path, &method.to_lowercase(), &server.plain(&stranger).await);
+    }
+    note_events(watch, server).await;
+}
+
+/// Answers that do not end: their head alone is held against the document.
+async fn note_events(watch: &mut Watch, server: &Server) {
+    let cookie = admin::log_in(server).await;
+    let mut watching = Vec::new();
+    for query in ["?page=x"].into_iter().chain(std::iter::repeat_n("", MAX_WATCHERS + 1)) {
+        let (head, events) = admin::Events::open(server, &cookie, query).await;
+        let kind = watch.document["paths"]["/api/admin/events"]["get"]["responses"][head.status.to_string()]["content"]
+            .clone();
+        let found = head.header("content-type").to_owned();
+        assert!(kind.as_object().is_some_and(|kinds| kinds.contains_key(&found)), "{} {found}", head.status);
+        watch.seen.entry(("/api/admin/events".into(), "get".into())).or_default().insert(head.status);
+        watching.push(events);
     }
 }
 
@@ -266,6 +345,11 @@ async fn note_elsewhere(watch: &mut Watch) {
         ("/api/revoke", "post", post("/api/revoke", "wrong", "{}")),
         ("/api/peers/{id}", "get", ask("GET", "/api/peers/x", "\nAuthorization: Bearer wrong")),
         ("/api/qr", "post", post("/api/qr", "", "x")),
+        (
+            "/api/admin/session",
+            "post",
+            post("/api/admin/session", "", r#"{"token":"x"}"#).replacen('\n', "\nOrigin: http://localhost\n", 1),
+        ),
     ] {
         let mut reply;
         let mut tries = 0;

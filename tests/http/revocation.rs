@@ -14,7 +14,7 @@ use crate::net_common::{Link, TurnClient, soon, udp_link, until};
 use crate::server::{BLOG, SHOP, Server, api_keys};
 use crate::signaling::{Socket, join_with, next};
 
-async fn server() -> Server {
+pub(crate) async fn server() -> Server {
     Server::start(|config| {
         config.api_keys = api_keys();
         config.access = Some(Access::Invite);
@@ -49,7 +49,7 @@ pub(crate) fn credential(ice: &Value) -> (String, String) {
 }
 
 /// Allocates over every transport with this credential.
-async fn allocate(server: &Server, (username, password): &(String, String)) -> Vec<TurnClient> {
+pub(crate) async fn allocate(server: &Server, (username, password): &(String, String)) -> Vec<TurnClient> {
     let mut clients = Vec::new();
     for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
         let mut client = client(server, transport, (username, password)).await;
@@ -60,7 +60,7 @@ async fn allocate(server: &Server, (username, password): &(String, String)) -> V
 }
 
 /// Everything ends within a second from `started`, and neither lives on nor comes back.
-async fn all_end(server: &Server, started: relais::time::Mono, clients: &mut [TurnClient]) {
+pub(crate) async fn all_end(server: &Server, started: relais::time::Mono, clients: &mut [TurnClient]) {
     until("the allocations to end", || server.app.web.net.allocations() == 0).await;
     let took = clock::now().mono - started;
     assert!(took.as_millis() < 1_000, "{took:?}");
@@ -71,7 +71,7 @@ async fn all_end(server: &Server, started: relais::time::Mono, clients: &mut [Tu
 }
 
 /// A member of the room `blue`, by a token of the shop's.
-async fn member(server: &Server, wish: &str) -> (Value, Socket, Value) {
+pub(crate) async fn member(server: &Server, wish: &str) -> (Value, Socket, Value) {
     let minted = server.post("/api/tokens", SHOP, wish).await.json();
     let (socket, joined) = join_with(server, minted["token"].as_str().expect("text")).await;
     assert_eq!(joined["type"], "joined", "{joined}");

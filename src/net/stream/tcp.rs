@@ -7,6 +7,7 @@ use std::task::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Client;
+use crate::net::mailbox::Query;
 use crate::net::tcp::{News, Owner};
 use crate::net::worker::Out;
 use crate::relay::tcp::{ConnectError, LinkId};
@@ -70,8 +71,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// What the client's allocation uses, if it is of `subject`.
-    pub(super) fn usage(&mut self, now: Now, subject: &str, limit: usize) -> Vec<Usage> {
-        let mut usage = self.relay.usage(now.mono, subject, limit);
+    pub(super) fn usage(&mut self, now: Now, query: &Query, limit: usize) -> Vec<Usage> {
+        let mut usage = self.relay.usage(now.mono, |subject| query.wants(subject), limit);
         if let Some(tcp) = &self.tcp {
             tcp.report(&mut usage);
         }

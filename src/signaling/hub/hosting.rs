@@ -17,6 +17,14 @@ impl Hub {
         is_here
     }
 
+    /// Locks a call room or unlocks it; `by` is who its members are told. False: there is none of that name.
+    pub fn handle_lock(&mut self, now: Mono, room: &RoomKey, locked: bool, by: &PeerId) -> bool {
+        self.handle_timeout(now);
+        let is_here = matches!(room, RoomKey::Call(_)) && self.rooms.contains_key(room);
+        self.lock(room, locked, by);
+        is_here
+    }
+
     /// Ends a room with everybody in it. False: there is none of that name.
     pub fn handle_close(&mut self, now: Mono, room: &RoomKey) -> bool {
         self.handle_timeout(now);

@@ -10,8 +10,11 @@ use super::queue::Queue;
 use super::{Drop, Figures, MAX_QUEUED_BYTES, SLOTS, sleep};
 use crate::clock;
 use crate::signaling::{
-    Command, Fault, Hub, HubLimits, LinkId, Notice, Output, Pass, PeerId, PeerInfo, RoomKey, Stats,
+    Command, Fault, Hub, HubLimits, LinkId, Notice, Output, Pass, PeerId, PeerInfo, RoomKey, Stats, Survey,
 };
+
+/// Who has locked a room when that was no host of it; shorter than the id of any peer.
+const ADMINISTRATOR: &str = "admin";
 
 /// What the task is told and asked.
 pub(super) enum Input {
@@ -20,6 +23,8 @@ pub(super) enum Input {
     Close { connection: u64 },
     Stats(oneshot::Sender<Stats>),
     Peer { peer: PeerId, reply: oneshot::Sender<Option<PeerInfo>> },
+    Survey { text: String, limit: usize, reply: oneshot::Sender<Survey> },
+    Lock { room: RoomKey, locked: bool, reply: oneshot::Sender<bool> },
     Kick { peer: PeerId, reply: oneshot::Sender<bool> },
     CloseRoom { room: RoomKey, reply: oneshot::Sender<bool> },
     Revoked { token: String },
@@ -98,6 +103,12 @@ impl Task {
             }
             Input::Peer { peer, reply } => {
                 let _ = reply.send(self.hub.peer(&peer));
+            }
+            Input::Survey { text, limit, reply } => {
+                let _ = reply.send(self.hub.survey(&text, limit));
+            }
+            Input::Lock { room, locked, reply } => {
+                let _ = reply.send(self.hub.handle_lock(now, &room, locked, &PeerId::from(ADMINISTRATOR)));
             }
             Input::Kick { peer, reply } => {
                 let _ = reply.send(self.hub.handle_kick(now, &peer));

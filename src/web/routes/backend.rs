@@ -23,7 +23,7 @@ use crate::web::ice::{Asker, IceServer};
 use crate::web::{Connection, Web};
 
 /// How long an answer waits for what was revoked to be on the disk.
-const KEPT: Duration = Duration::from_secs(2);
+pub(super) const KEPT: Duration = Duration::from_secs(2);
 
 /// Who asks, by an API key or the admin token; within its rate.
 pub(super) fn identify(web: &Web, connection: &Connection, request: &Request<Body>) -> Result<Caller, Refused> {
@@ -33,6 +33,7 @@ pub(super) fn identify(web: &Web, connection: &Connection, request: &Request<Bod
         return Err(unauthorized("key-missing", "send an API key as Authorization: Bearer"));
     };
     let Some(caller) = web.live.get().gate.identify(secret) else {
+        web.figures.count_refusal("key-invalid");
         if !web.live.get().gate.forgives(connection.client.ip(), now) {
             return Err(too_many("too many wrong keys from there: wait a second"));
         }
@@ -235,7 +236,7 @@ pub(super) async fn revoke(State(shared): State<Arc<Shared>>, request: Request<B
     answer.await.unwrap_or_else(|refused: Refused| *refused)
 }
 
-fn revoke_subject(web: &Web, caller: &Caller, subject: &str, until: u64) -> Result<(String, u64), Refused> {
+pub(super) fn revoke_subject(web: &Web, caller: &Caller, subject: &str, until: u64) -> Result<(String, u64), Refused> {
     let own = format!("a.{}.", caller.key());
     let names_own = || subject.strip_prefix(&own).is_some_and(|name| name == "*" || is_room_name(name));
     if *caller != Caller::Admin && !names_own() {
