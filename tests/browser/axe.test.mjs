@@ -91,8 +91,9 @@ test("call", async (t) => {
 });
 
 test("call by id", async (t) => {
+  // The last page kept an invitation that is not valid.
+  await page.goto(`${server.origin}/#t=${server.ready.invite}`);
   await page.goto(`${server.origin}/call-by-id`);
-  await page.reload();
   await page.locator("#copy-id:enabled").waitFor();
   await look(t, "lobby");
   await page.click("#dial .inner");
@@ -111,4 +112,16 @@ test("call by id", async (t) => {
   await look(t, "in a call by id");
   await page.click("#hang-up");
   await guest.close();
+});
+
+test("check", async (t) => {
+  await page.goto("about:blank");
+  await page.goto(`${server.origin}/check#t=${server.ready.invite}`);
+  await page.locator("body[data-checked]").waitFor({ state: "attached", timeout: 60_000 });
+  await look(t, "checked");
+  await page.click("#devices-start");
+  await page.locator("#devices").waitFor();
+  await page.click("#with-start");
+  await page.locator("#with-link").waitFor();
+  await look(t, "checked, with devices and a link");
 });

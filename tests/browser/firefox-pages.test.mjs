@@ -1,6 +1,8 @@
-// Firefox ESR: a call by id, and the check of the connection, in both languages.
+// Firefox ESR: a call by id, the check of the connection and the administrator's board, in both languages.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 
 import { startBrowser } from "./support/browser.mjs";
@@ -69,5 +71,18 @@ test("the check of the connection", async () => {
   await page.waitForFunction(() => document.querySelector("#camera").videoWidth > 0);
   await page.click("#devices-stop");
   await page.locator("#devices").waitFor({ state: "hidden" });
+  await done(page);
+});
+
+test("the administrator's board", async () => {
+  const page = await firefox.page();
+  await page.goto(`${server.origin}/admin`);
+  await speaks(page, "#log-in .primary", ["Se connecter", "Log in"]);
+  await page.fill("#token", readFileSync(join(dirname(server.ca), "admin-token"), "utf8").trim());
+  await page.click("#log-in .primary");
+  await page.locator("#dot[data-state=live]").waitFor();
+  await page.locator("#people-none").waitFor();
+  await page.reload();
+  await page.locator("#dot[data-state=live]").waitFor();
   await done(page);
 });

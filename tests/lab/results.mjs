@@ -39,7 +39,7 @@ const GOALS = { udp: 1000, tcp: 3000 };
 
 /** The whole text: what was measured where, and what of it met its goal. */
 export function table(outcomes, binary) {
-  const version = execFileSync('chromium', ['--version'], { encoding: 'utf8' }).trim();
+  const version = execFileSync('chromium', ['--version'], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   const loads = outcomes.flatMap(({ measured }) => (measured ? [Number(measured.load)] : []));
   const place = ({ call }) => TABLE.indexOf(call.name);
   const ordered = [...outcomes].sort((one, other) => place(one) - place(other));
