@@ -91,8 +91,11 @@ test("call", async (t) => {
 });
 
 test("call by id", async (t) => {
+  await page.goto(`${server.origin}/call-by-id#t=not.a.token`);
+  await page.locator("#problem").waitFor();
+  await look(t, "not let in");
+  await page.goto(`${server.origin}/#t=${server.ready.invite}`);
   await page.goto(`${server.origin}/call-by-id`);
-  await page.reload();
   await page.locator("#copy-id:enabled").waitFor();
   await look(t, "lobby");
   await page.click("#dial .inner");
