@@ -91,6 +91,9 @@ test("call", async (t) => {
 });
 
 test("call by id", async (t) => {
+  await page.goto(`${server.origin}/call-by-id#t=not.a.token`);
+  await page.locator("#problem").waitFor();
+  await look(t, "not let in");
   // The last page kept an invitation that is not valid.
   await page.goto(`${server.origin}/#t=${server.ready.invite}`);
   await page.goto(`${server.origin}/call-by-id`);
