@@ -247,7 +247,9 @@ impl Stream {
             }
             match tls.read_tls(&mut self.socket) {
                 Ok(0) => return ended(),
-                Ok(_) => drop(tls.process_new_packets().map_err(io::Error::other)?),
+                Ok(_) => {
+                    tls.process_new_packets().map_err(io::Error::other)?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && length > 0 => return Ok(length),
                 Err(error) => return Err(error),
             }
