@@ -89,7 +89,7 @@ pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &
         text,
         "{pace}, {rounds} rounds, commit {}; {}, Linux {}, load average {load_before} before and {} after. Medians, \
          with least and most in brackets.\n",
-        output("git", &["rev-parse", "--short", "HEAD"]),
+        output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]),
         processor(),
         output("uname", &["-r"]),
         load_average()

@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use relais::bench::Tls;
 use relais::bench::forwarder::Style;
+use relais::relay::stun::{Builder, Class, method};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -19,6 +21,8 @@ pub const SECRET: &str = "north";
 pub const REALM: &str = "relais";
 /// The core of the servers; the generator is on another (`benches/compare/run`).
 const CORE: &str = "0";
+/// How often a server that starts is asked, ten times a second.
+const ATTEMPTS: usize = 300;
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +140,20 @@ fn coturn(place: TempDir) -> Server {
         .arg(&key)
         .spawn()
         .expect("turnserver starts");
+    wait_for(free);
     Server { udp: free, tcp: free, tls: Some(trust(certified.cert.der().clone())), process, _place: place }
+}
+
+/// Waits until the server answers a Binding request.
+fn wait_for(server: SocketAddr) {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+    let request = Builder::new(Class::Request, method::BINDING, [9; 12]).finish().expect("it fits");
+    let is_there = (0..ATTEMPTS).any(|_| {
+        let _ = socket.send_to(&request, server);
+        socket.recv(&mut [0; 1500]).is_ok()
+    });
+    assert!(is_there, "{server} does not answer");
 }
 
 /// This program in another role.

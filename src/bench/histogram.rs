@@ -73,15 +73,13 @@ mod tests {
 
     #[test]
     fn buckets_are_narrow_and_in_order() {
-        let mut before = 0;
         for nanos in (0..5_000u64).chain((0..38).map(|power| 3 << power)) {
-            let index = bucket(nanos);
-            let top = upper(index as u64);
-            assert!(top >= nanos && (top - nanos) * 32 <= nanos.max(1), "{nanos} in {index}, up to {top}");
-            if nanos < 5_000 {
-                assert!(index >= before && index <= before + 1, "{nanos}");
-                before = index;
-            }
+            let top = upper(bucket(nanos) as u64);
+            assert!(top >= nanos && (top - nanos) * 32 <= nanos.max(1), "{nanos}: up to {top}");
+        }
+        for nanos in 1..5_000 {
+            let (before, index) = (bucket(nanos - 1), bucket(nanos));
+            assert!(index == before || index == before + 1, "{nanos}");
         }
         assert!(bucket(u64::MAX) < (POWERS * FINE) as usize);
     }

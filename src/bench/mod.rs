@@ -7,13 +7,13 @@ mod control;
 mod figures;
 pub mod forwarder;
 mod histogram;
-mod link;
+pub(crate) mod link;
 mod load;
 mod outbox;
-mod packet;
+pub(crate) mod packet;
 mod process;
 mod search;
-mod session;
+pub(crate) mod session;
 mod setup;
 mod upkeep;
 

@@ -160,7 +160,8 @@ pub fn reach(framing: Framing, peer: SocketAddr) -> (u16, impl Fn(&mut Builder))
     (if is_channel { method::CHANNEL_BIND } else { method::CREATE_PERMISSION }, fill)
 }
 
-fn relayed(answer: &[u8]) -> Option<SocketAddr> {
+/// The relayed address that an Allocate success tells.
+pub fn relayed(answer: &[u8]) -> Option<SocketAddr> {
     let answer = Message::parse(answer).ok()?;
     read_xor_address(answer.get(attr::XOR_RELAYED_ADDRESS)?, &answer.transaction)
 }

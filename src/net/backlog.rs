@@ -1,7 +1,8 @@
 //! What a TCP or TLS client has not read yet: bounded in bytes and time, dropped by whole media frames, oldest first.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,6 +19,8 @@ const MEDIA_AGE: Duration = Duration::from_secs(2);
 const CONTROL_BYTES: usize = 64 << 10;
 /// Bytes gathered for one write.
 const GATHER: usize = 64 << 10;
+/// Frames in one vectored write.
+const SLICES: usize = 48;
 
 /// Frames for one client, one behind the other.
 #[derive(Debug, Default)]
@@ -59,7 +62,7 @@ struct Waiting {
 pub(super) enum Cut {
     /// Many frames to a write: a stream without records.
     Anywhere,
-    /// One frame to a write, so that it is a TLS record of its own. Clients exist that take what one read gives them for
+    /// Each frame a buffer of a vectored write, so that it is a TLS record of its own ([`super::records`]). Clients exist that take what one read gives them for
     /// one frame (coturn's, some builds of libwebrtc), and over TLS a read gives one record.
     Frames,
 }
@@ -121,7 +124,14 @@ impl Backlog {
         if self.control_bytes > CONTROL_BYTES {
             return Err(WriteError::ControlBacklog);
         }
-        while !self.waiting.is_empty() {
+        while !self.waiting.is_empty() && self.cut == Cut::Frames {
+            let mut skip = self.written;
+            let frames = self.waiting.iter().map(|frame| frame.bytes.get(mem::take(&mut skip)..).unwrap_or_default());
+            let Some(written) = write_slices(cx, stream, frames)? else { break };
+            self.unflushed = true;
+            self.advance(written);
+        }
+        while !self.waiting.is_empty() && self.cut == Cut::Anywhere {
             self.gather(gather);
             let written = self.write_all(cx, stream, gather)?;
             self.advance(written);
@@ -148,16 +158,22 @@ impl Backlog {
         if self.cut == Cut::Anywhere {
             return self.write_all(cx, stream, &frames.bytes);
         }
-        let mut start = 0;
-        for (len, _) in &frames.frames {
-            let frame = frames.bytes.get(start..start + len).unwrap_or_default();
-            let written = self.write_all(cx, stream, frame)?;
-            start += written;
-            if written < *len {
-                break;
+        let (mut index, mut start, mut written) = (0, 0, 0);
+        loop {
+            let mut at = start;
+            let rest = frames.frames.get(index..).unwrap_or_default().iter().map(|(len, _)| {
+                let frame = frames.bytes.get(at.max(written)..at + len).unwrap_or_default();
+                at += len;
+                frame
+            });
+            let Some(count) = write_slices(cx, stream, rest)? else { return Ok(written) };
+            self.unflushed = true;
+            written += count;
+            while let Some((len, _)) = frames.frames.get(index).filter(|(len, _)| start + len <= written) {
+                start += len;
+                index += 1;
             }
         }
-        Ok(start)
     }
 
     /// Writes until done or until the stream takes no more; returns how much it took.
@@ -220,7 +236,7 @@ impl Backlog {
         for frame in &self.waiting {
             gather.extend_from_slice(&frame.bytes[skip..]);
             skip = 0;
-            if gather.len() >= GATHER || self.cut == Cut::Frames {
+            if gather.len() >= GATHER {
                 break;
             }
         }
@@ -241,6 +257,30 @@ impl Backlog {
 
     fn bytes_of(&mut self, media: bool) -> &mut usize {
         if media { &mut self.media_bytes } else { &mut self.control_bytes }
+    }
+}
+
+/// Writes the first of `frames`, each as a buffer of its own; how many bytes were taken, or `None` when the stream takes
+/// no more now, or there is nothing to write.
+fn write_slices<'a, S: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    stream: &mut S,
+    frames: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<usize>, WriteError> {
+    let mut slices = [IoSlice::new(&[]); SLICES];
+    let mut count = 0;
+    for (slice, frame) in slices.iter_mut().zip(frames.filter(|frame| !frame.is_empty())) {
+        *slice = IoSlice::new(frame);
+        count += 1;
+    }
+    if count == 0 {
+        return Ok(None);
+    }
+    match Pin::new(stream).poll_write_vectored(cx, slices.get(..count).unwrap_or_default()) {
+        Poll::Ready(Ok(0)) => Err(WriteError::Io(io::ErrorKind::WriteZero.into())),
+        Poll::Ready(Ok(count)) => Ok(Some(count)),
+        Poll::Ready(Err(error)) => Err(WriteError::Io(error)),
+        Poll::Pending => Ok(None),
     }
 }
 

@@ -13,7 +13,9 @@ pub(crate) mod holder;
 mod listener;
 mod mailbox;
 mod outcomes;
+mod pace;
 mod ports;
+mod records;
 mod relay_socket;
 mod revocations;
 mod shard;
@@ -48,6 +50,7 @@ use hairpin::Directory;
 pub use mailbox::Query;
 use mailbox::{Bell, Mailbox, Order, Revocation};
 pub use outcomes::Snapshot;
+pub use records::ReadAhead;
 pub use revocations::{Damaged, Revocations};
 use shard::Shard;
 use sys::WakeUp;
@@ -185,12 +188,20 @@ impl Net {
         self.shared.udp_addresses.clone()
     }
 
-    /// Serves STUN/TURN on a TCP or TLS connection until it ends. `first` are bytes already read from it.
+    /// Serves STUN/TURN on a TCP connection until it ends. `first` are bytes already read from it.
     pub async fn serve_stream<S>(&self, stream: S, tuple: FiveTuple, first: &[u8])
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
         stream::serve(Arc::clone(&self.shared), stream, tuple, first).await;
+    }
+
+    /// The same on a TLS connection, on which every frame leaves as a record of its own.
+    pub async fn serve_tls<S>(&self, stream: tokio_rustls::server::TlsStream<S>, tuple: FiveTuple, first: &[u8])
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        stream::serve(Arc::clone(&self.shared), records::Records(stream), tuple, first).await;
     }
 
     /// Ends every allocation of `subject` and refuses new ones until `until` (unix seconds). A subject that ends with
@@ -436,3 +447,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Only whole values are stored under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+#[path = "batching_tests.rs"]
+mod batching;

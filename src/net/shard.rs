@@ -1,21 +1,24 @@
 //! One UDP thread: its listening sockets, its relay sockets, its `Relay`, one readiness loop. Nothing is shared on the
 //! packet path.
 //!
-//! A turn: wait, take the mail, receive one bounded batch per ready socket, run what is due, send everything, and only
-//! then re-use the receive buffers that the sent packets lie in.
+//! A turn: wait, take the mail, receive one bounded batch per ready socket and as much from clients as from peers where
+//! both have more, run what is due, send everything, and only then re-use the receive buffers that the sent packets lie in.
+//! At middling rates the thread rests for a moment in between ([`super::pace`]).
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::thread;
 
 use super::counters::{Counters, Published};
 use super::forward::{self, Forwarder};
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
+use super::pace::Pace;
 use super::relay_socket::{RelaySocket, RelaySockets};
-use super::sys::{Poller, RECEIVE_BATCH, Ready};
+use super::sys::{self, Poller, RECEIVE_BATCH, Ready};
 use super::udp::{Arena, Failed, Path, Payload, Region};
 use super::{Shared, addresses};
 use crate::clock;
@@ -50,6 +53,15 @@ pub(super) struct Shard {
     opening: VecDeque<OpenRelay>,
     /// Closed at the next flush: queued packets still name their numbers.
     closing: Vec<RelayId>,
+    /// Listeners, and relay sockets, that had more waiting than their share of the turn.
+    behind: (Vec<bool>, VecDeque<u32>),
+}
+
+/// Datagrams of a turn.
+#[derive(Default)]
+struct Taken {
+    from_clients: u64,
+    from_peers: u64,
 }
 
 impl Shard {
@@ -80,6 +92,7 @@ impl Shard {
             inbox: Packets::default(),
             opening: VecDeque::new(),
             closing: Vec::new(),
+            behind: (Vec::new(), VecDeque::new()),
         })
     }
 
@@ -88,6 +101,8 @@ impl Shard {
         let mut arena = Arena::new(BUFFERS);
         let mut ready = Vec::new();
         let mut orders = Vec::new();
+        let (mut pace, clock) = (Pace::default(), clock::stopwatch());
+        sys::sleep_precisely();
         loop {
             let timeout = self.timeout(clock::now());
             if let Err(error) = self.poller.wait(timeout, &mut ready)
@@ -102,7 +117,7 @@ impl Shard {
             if orders.drain(..).any(|order| self.obey(now, &order)) {
                 break;
             }
-            self.serve(now, &ready, &mut arena);
+            let taken = self.serve(now, &ready, &mut arena);
             if self.relay.poll_timeout().is_some_and(|due| due <= now.mono) {
                 self.relay.handle_timeout(now);
                 self.drain(now);
@@ -111,6 +126,10 @@ impl Shard {
             self.flush(&arena);
             arena.reset();
             self.published.publish(&self.relay, &self.counters);
+            let datagrams = taken.from_clients + taken.from_peers;
+            if let Some(rest) = pace.after_turn(datagrams, clock.elapsed().as_nanos() as u64) {
+                thread::sleep(rest);
+            }
         }
         self.mailbox.close();
         self.relay.close(clock::now());
@@ -126,48 +145,77 @@ impl Shard {
         due.into_iter().chain(tick).min().unwrap_or(-1)
     }
 
-    /// One batch for every ready socket, the listeners in between.
-    fn serve(&mut self, now: Now, ready: &[Ready], arena: &mut Arena) {
+    /// One batch for every ready socket, the listeners in between, and then as much from clients as from peers.
+    fn serve(&mut self, now: Now, ready: &[Ready], arena: &mut Arena) -> Taken {
+        let mut taken = Taken::default();
         let mut since_listeners = 0;
+        self.behind.0.clear();
+        self.behind.0.resize(self.listeners.len(), false);
+        self.behind.1.clear();
         for &Ready { token, has_errors } in ready {
             let Ok(number) = u32::try_from(token) else { continue };
             if number & LISTENER != 0 {
-                self.receive_clients(now, (number & !LISTENER) as usize, arena);
+                taken.from_clients += self.receive_clients(now, (number & !LISTENER) as usize, arena);
                 continue;
             }
             if has_errors {
                 self.receive_errors(now, number, None);
             }
-            self.receive_peers(now, number, arena);
+            taken.from_peers += self.receive_peers(now, number, arena);
             since_listeners += 1;
             if since_listeners == RELAYS_PER_TURN {
                 since_listeners = 0;
                 for index in 0..self.listeners.len() {
-                    self.receive_clients(now, index, arena);
+                    taken.from_clients += self.receive_clients(now, index, arena);
                 }
             }
         }
+        self.balance(now, &mut taken, arena);
+        taken
     }
 
-    fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena) {
-        for _ in 0..LISTENER_BATCHES {
+    /// Clients share a listener, each peer has a relay socket: whichever side had more waiting goes on until both have had
+    /// the same, so that in an overload both ways lose the same.
+    fn balance(&mut self, now: Now, taken: &mut Taken, arena: &mut Arena) {
+        while taken.from_peers > taken.from_clients
+            && let Some(index) = self.behind.0.iter().position(|is_behind| *is_behind)
+        {
+            taken.from_clients += self.receive_clients(now, index, arena);
+        }
+        while taken.from_clients > taken.from_peers
+            && let Some(number) = self.behind.1.pop_front()
+        {
+            taken.from_peers += self.receive_peers(now, number, arena);
+        }
+    }
+
+    /// Takes a few batches from a listener; how many datagrams that were.
+    fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena) -> u64 {
+        let mut taken = 0;
+        for batch in 1..=LISTENER_BATCHES {
             self.make_room(arena);
-            let Some(listener) = self.listeners.get(index) else { return };
+            let Some(listener) = self.listeners.get(index) else { return taken };
             let received = arena.receive(listener.socket.as_fd());
-            let Some(count) = count_received(&received, &self.counters) else { return };
+            let count = count_received(&received, &self.counters);
+            if let Some(is_behind) = self.behind.0.get_mut(index) {
+                *is_behind = count == Some(RECEIVE_BATCH) && batch == LISTENER_BATCHES;
+            }
+            let Some(count) = count else { return taken };
             let mut datagrams = 0;
             for datagram in arena.datagrams() {
                 datagrams += 1;
-                let Some(listener) = self.listeners.get(index) else { return };
+                let Some(listener) = self.listeners.get(index) else { return taken };
                 let server = listener.server(datagram.to);
                 let tuple = FiveTuple { client: datagram.from, server, transport: Transport::Udp };
                 self.handle_client(now, &tuple, arena.bytes(), datagram.start, datagram.len);
             }
             self.counters.received.add(datagrams);
+            taken += datagrams;
             if count < RECEIVE_BATCH {
-                return;
+                break;
             }
         }
+        taken
     }
 
     fn handle_client(&mut self, now: Now, tuple: &FiveTuple, input: &[u8], start: usize, len: usize) {
@@ -183,13 +231,16 @@ impl Shard {
         }
     }
 
-    fn receive_peers(&mut self, now: Now, number: u32, arena: &mut Arena) {
+    /// Takes a batch from a relay socket; how many datagrams that were.
+    fn receive_peers(&mut self, now: Now, number: u32, arena: &mut Arena) -> u64 {
         self.make_room(arena);
-        let Some(relay) = self.sockets.get(number) else { return };
+        let Some(relay) = self.sockets.get(number) else { return 0 };
         let id = relay.id;
         let received = arena.receive(relay.socket.as_fd());
-        if count_received(&received, &self.counters).is_none() {
-            return;
+        match count_received(&received, &self.counters) {
+            None => return 0,
+            Some(RECEIVE_BATCH) => self.behind.1.push_back(number),
+            Some(_) => {}
         }
         let mut datagrams = 0;
         for datagram in arena.datagrams() {
@@ -198,6 +249,7 @@ impl Shard {
             self.handle_peer(now, id, datagram.from, payload);
         }
         self.counters.received.add(datagrams);
+        datagrams
     }
 
     /// Tells clients what ICMP said about packets of theirs.

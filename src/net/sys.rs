@@ -28,7 +28,7 @@ pub(super) use options::mtu_discovery;
 pub(crate) use options::{enable_gro, force_buffers, supports_gso};
 pub(super) use options::{enable_packet_info, report_errors, set_dont_fragment};
 pub(crate) use poll::{Poller, Ready};
-pub(super) use poll::{WakeUp, watch_input};
+pub(super) use poll::{WakeUp, sleep_precisely, watch_input};
 
 /// Messages per `recvmmsg`: bounds what one socket gets before the next one has its turn.
 pub(crate) const RECEIVE_BATCH: usize = 16;

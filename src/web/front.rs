@@ -30,6 +30,7 @@ use super::figures::Handshake;
 use super::host::{client_prefix, is_in_block};
 use super::routes::{Arrival, Site};
 use crate::logging::Seldom;
+use crate::net::ReadAhead;
 use crate::relay::{FiveTuple, Transport};
 
 /// How long a connection may take to show what it speaks, handshake included (DESIGN section 7).
@@ -146,7 +147,7 @@ impl Front {
         match speaks(first[0]) {
             Some(Speaks::Stun) => {
                 drop(places.silence);
-                self.relay(stream, &arrival, Transport::Tcp, &[]).await;
+                self.site.web.net.serve_stream(stream, tuple(&arrival, Transport::Tcp), &[]).await;
             }
             Some(Speaks::Tls) => self.secure(stream, arrival, places).await,
             Some(Speaks::Http) => self.http(stream, arrival, places).await,
@@ -159,7 +160,7 @@ impl Front {
         let figures = &self.site.web.figures;
         let shaking = AtomicBool::new(true);
         let opening = async {
-            let accepted = self.acceptor.accept(stream).await;
+            let accepted = self.acceptor.accept(ReadAhead::new(stream)).await;
             shaking.store(false, Ordering::Relaxed);
             figures.count_handshake(accepted.as_ref().err().map_or(Handshake::Done, Handshake::of));
             let mut stream = accepted?;
@@ -185,19 +186,12 @@ impl Front {
         match first.first().and_then(|byte| speaks(*byte)) {
             Some(Speaks::Stun) => {
                 drop(places.silence);
-                self.relay(stream, &arrival, Transport::Tls, &first).await;
+                let tuple = tuple(&arrival, Transport::Tls);
+                self.site.web.net.serve_tls(stream, tuple, &first).await;
             }
             Some(Speaks::Http) => self.http(Rewound { first: first.into(), stream }, arrival, places).await,
             Some(Speaks::Tls) | None => {}
         }
-    }
-
-    async fn relay<S>(&self, stream: S, arrival: &Arrival, transport: Transport, first: &[u8])
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let Connection { client, server, .. } = arrival.connection;
-        self.site.web.net.serve_stream(stream, FiveTuple { client, server, transport }, first).await;
     }
 
     async fn http<S>(self: Arc<Self>, stream: S, arrival: Arrival, places: Places)
@@ -256,6 +250,12 @@ fn speaks(first: u8) -> Option<Speaks> {
         b'A'..=b'Z' => Some(Speaks::Http),
         _ => None,
     }
+}
+
+/// The 5-tuple of a TURN client that came by `transport`.
+fn tuple(arrival: &Arrival, transport: Transport) -> FiveTuple {
+    let Connection { client, server, .. } = arrival.connection;
+    FiveTuple { client, server, transport }
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

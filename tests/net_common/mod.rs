@@ -137,7 +137,7 @@ async fn accept(net: Net, listener: TcpListener, acceptor: Option<TlsAcceptor>) 
                 }
                 Some(acceptor) => {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        net.serve_stream(stream, tuple(Transport::Tls), &[]).await;
+                        net.serve_tls(stream, tuple(Transport::Tls), &[]).await;
                     }
                 }
             }

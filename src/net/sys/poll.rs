@@ -59,6 +59,12 @@ impl Poller {
     }
 }
 
+/// Lets the sleeps of this thread end on time, instead of with others up to 50 us later. Without it they are longer.
+pub(in crate::net) fn sleep_precisely() {
+    // SAFETY: takes no pointers, and concerns this thread's timers alone.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong) };
+}
+
 /// A counter another thread can raise to end a [`Poller::wait`].
 pub(in crate::net) struct WakeUp {
     event: OwnedFd,
