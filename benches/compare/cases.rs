@@ -18,6 +18,8 @@ pub struct Pace {
     /// A step of a search.
     pub search: Duration,
     pub control: Duration,
+    /// Long enough for what the sockets' buffers hold to be the smaller part.
+    pub overload: Duration,
 }
 
 impl Pace {
@@ -25,9 +27,10 @@ impl Pace {
         let millis = |quick, whole| Duration::from_millis(if is_quick { quick } else { whole });
         Self {
             warm: millis(200, 300),
-            equal: millis(700, 1_500),
-            search: millis(400, 600),
+            equal: millis(700, 1_200),
+            search: millis(400, 500),
             control: millis(1_000, 1_500),
+            overload: millis(2_000, 4_000),
         }
     }
 }
@@ -152,7 +155,7 @@ impl Case {
             }
             Work::Overload(_) => {
                 let Some(base) = base else { return Ok(Outcome::default()) };
-                Outcome { figures: Some(run(base * 2.0, pace.equal)?), ..Outcome::default() }
+                Outcome { figures: Some(run(base * 2.0, pace.overload)?), ..Outcome::default() }
             }
             Work::Control | Work::Memory => Outcome::default(),
         };
