@@ -279,11 +279,13 @@ impl TurnClient {
     }
 
     async fn exchange(&mut self, ask: Ask) -> Reply {
-        self.link.send(&ask.bytes()).await;
+        let request = ask.bytes();
+        self.link.send(&request).await;
         loop {
             let frame = soon("a reply", self.link.recv()).await.expect("the connection is open");
-            // Media may be on its way before the reply; a reply is a success or an error.
-            if frame[0] == 0x01 {
+            // Media may be on its way before the reply, and so may the reply to a request that was sent twice; a reply is
+            // a success or an error with the transaction id of its request.
+            if frame[0] == 0x01 && frame.get(8..20) == request.get(8..20) {
                 return Reply::parse(&frame);
             }
         }
