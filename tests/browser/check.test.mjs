@@ -275,6 +275,9 @@ test("two devices test together, each shows both results", async () => {
 
 /** Two columns of figures, none of them missing. */
 async function sameResults(page) {
+  // A slow device is not waited for for ever by the other; what it tells later is shown all the same.
+  const isWhole = () => [...document.querySelectorAll("#with-results td")].every((cell) => cell.textContent !== "–");
+  await page.waitForFunction(isWhole, null, LONG);
   const rows = await page.locator("#with-results tr").evaluateAll((lines) =>
     lines.map((line) => [line.dataset.row, ...[...line.querySelectorAll("td")].map((cell) => cell.textContent)]),
   );
