@@ -49,7 +49,7 @@ fn forwarding() {
         let mut world = World::new(settings());
         let mut clients = Vec::new();
         for number in 0..allocations {
-            let from = format!("198.51.{}.{}:4000", 100 + number / 250, 1 + number % 250);
+            let from = format!("198.51.{}.{}:4000", 100 + number / 100, 1 + number % 100);
             let (client, relay) = world.allocated(&from, &format!("p.{number}"));
             assert_eq!(world.bind(&client, 0x4000, PEER), None);
             world.permit(&client, OTHER_PEER);
@@ -93,6 +93,8 @@ fn requests() {
         black_box(world.relay.handle_client(now, &local, black_box(&bare)).is_some());
         drain(&mut world.relay, now);
     });
+    // Another world: the strangers have used up the budget of this one.
+    let mut world = World::new(settings());
     let mut client = Client::new(tuple("198.51.100.10:4000"), "p.life");
     let reply = world.ask(&client, Ask::request(ALLOCATE, 2).transport(17));
     client.nonce = reply.get(0x0015).expect("a nonce");
