@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use relais::relay::{EndReason, Event, Exposure, Family, Relay, Revoked, Shared};
+use relais::relay::{
+    Alternate, DropReason, EndReason, Event, Exposure, Family, Relay, Revoked, Settings, Shared, Transport,
+};
 use relay_common::*;
 
 const CLIENT: &str = "198.51.100.7:4000";
@@ -250,4 +252,142 @@ fn peers_of_other_hosts_are_told_from_denied_ones_and_ourselves() {
     let shared = Shared::new(settings());
     let may = |peer: &str| shared.may_be_peer(addr(peer).ip());
     assert_eq!([PEER, PRIVATE_PEER, "192.0.2.1:9"].map(may), [true, false, false]);
+}
+
+/// Metrics and the admin page tell them apart by these.
+#[test]
+fn names_are_words_and_no_two_are_the_same() {
+    let kinds: [Vec<&str>; 4] = [
+        EndReason::ALL.map(EndReason::name).into(),
+        DropReason::ALL.map(DropReason::name).into(),
+        Transport::ALL.map(Transport::name).into(),
+        [Family::V4, Family::V6].map(Family::name).into(),
+    ];
+    for names in kinds {
+        let distinct: std::collections::BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+        assert!(names.iter().all(|name| !name.is_empty()));
+    }
+}
+
+#[test]
+fn who_has_proven_itself_reads_the_phrase_of_the_rfc() {
+    let mut world = World::new(settings());
+    let (client, _) = world.allocated(CLIENT, "p.1");
+    let refusals = [
+        (Ask::request(ALLOCATE, 2).transport(17), 437, "Allocation Mismatch"),
+        (Ask::request(CHANNEL_BIND, 3).channel(0x4000).peer(PRIVATE_PEER), 403, "Forbidden"),
+        (Ask::request(CREATE_PERMISSION, 4), 400, "Bad Request"),
+    ];
+    for (ask, code, phrase) in refusals {
+        let reply = world.ask(&client, ask.signed(&client));
+        assert_eq!((reply.code(), reply.reason().as_str()), (Some(code), phrase));
+    }
+}
+
+#[test]
+fn settings_that_would_let_anybody_in_are_refused() {
+    let good: [fn(&mut Settings); 4] = [
+        |_| {},
+        |settings| settings.users.clear(),
+        |settings| settings.turn_secrets.clear(),
+        |settings| settings.realm = "r".repeat(48),
+    ];
+    let bad: [(fn(&mut Settings), &str); 5] = [
+        (|settings| settings.turn_secrets.push(Vec::new()), "a shared secret is empty"),
+        (|settings| (settings.users, settings.turn_secrets) = Default::default(), "nobody could authenticate"),
+        (|settings| settings.nonce_secrets.clear(), "anybody could make nonces"),
+        (|settings| settings.nonce_secrets.push(Vec::new()), "anybody could make nonces"),
+        (|settings| settings.realm = "r".repeat(49), "the realm has 49 bytes"),
+    ];
+    let check = |change: fn(&mut Settings)| {
+        let mut settings = settings();
+        change(&mut settings);
+        settings.check()
+    };
+    assert_eq!(good.map(check), [const { Ok(()) }; 4]);
+    for (change, why) in bad {
+        let error = check(change).expect_err(why);
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+/// The slot is the next one's by then; the address is not.
+#[test]
+fn an_address_that_comes_too_late_is_closed() {
+    let mut world = World::new(settings());
+    let (first, second) = (world.client(CLIENT, "p.1"), world.client("198.51.100.8:4000", "p.2"));
+    world.shell = Shell::Waits;
+    assert!(world.try_ask(&first, Ask::request(ALLOCATE, 1).transport(17).signed(&first)).is_none());
+    let late = world.asked.pop().expect("the shell is asked");
+    world.pass(10);
+    world.replies.clear();
+    assert!(world.try_ask(&second, Ask::request(ALLOCATE, 2).transport(17).signed(&second)).is_none());
+    let next = world.asked.pop().expect("the shell is asked");
+    assert_eq!(late.relay.slot, next.relay.slot);
+    let bound = world.bound(&late);
+    world.grant(&late, Ok(bound));
+    assert_eq!((world.replies.len(), world.relay.allocations(), &world.closed[..]), (0, 0, &[late.relay][..]));
+    let bound = world.bound(&next);
+    world.grant(&next, Ok(bound));
+    let (_, reply) = world.replies.pop().expect("an answer");
+    assert_eq!((reply.relayed(), world.relay.allocations()), (bound, 1));
+}
+
+#[test]
+fn no_more_than_so_many_allocations_wait_for_the_shell() {
+    let mut world = World::new(settings());
+    world.shell = Shell::Waits;
+    let ask = |world: &mut World, number: u32| {
+        // As many networks: no budget for strangers runs out.
+        let client = world.client(&format!("11.{}.{}.7:4000", number / 256, number % 256), "p.1");
+        let reply = world.try_ask(&client, Ask::request(ALLOCATE, number).transport(17).signed(&client));
+        reply.map(|reply| reply.code())
+    };
+    for number in 0..1024 {
+        assert_eq!(ask(&mut world, number), None, "{number}");
+    }
+    assert_eq!(ask(&mut world, 1024), Some(Some(508)));
+    let open = world.asked.pop().expect("the shell is asked");
+    let bound = world.bound(&open);
+    world.grant(&open, Ok(bound));
+    world.replies.clear();
+    assert_eq!(ask(&mut world, 1025), None);
+}
+
+fn discovery() -> World {
+    let pair = |first: &str, other: &str| Some(Alternate { first: addr(first), other: addr(other) });
+    World::new(Settings { alternate: pair("192.0.2.1:3478", "192.0.2.2:3479"), ..settings() })
+}
+
+#[test]
+fn answers_of_discovery_leave_from_and_go_to_where_they_were_asked_to() {
+    let mut world = discovery();
+    let client = tuple(CLIENT);
+    for (kind, value, to, from) in [
+        (0x0027, [9, 9, 0, 0], "198.51.100.7:2313", "192.0.2.1:3478"),
+        (0x0003, [0, 0, 0, 6], CLIENT, "192.0.2.2:3479"),
+    ] {
+        assert_eq!(world.send(&client, &Ask::request(BINDING, 1).attr(kind, &value).bytes()), None);
+        let (tuple, _) = world.replies.pop().expect("an answer");
+        assert_eq!((tuple.client, tuple.server), (addr(to), addr(from)));
+    }
+}
+
+/// The answer takes what the bound on amplification leaves, and not a byte less: twice the request, in whole packets.
+#[test]
+fn padding_fills_the_room_that_there_is() {
+    let ask = |len: usize| Ask::request(BINDING, 1).attr(0x0026, &vec![0; len]);
+    let mut world = discovery();
+    let reply = world.ask(&Client::new(tuple(CLIENT), "p.1"), ask(8));
+    assert_eq!((reply.get(0x0026).map(|got| got.len()), reply.get(0x0001).map(|got| got.len())), (Some(8), Some(8)));
+    let alternate = Alternate { first: addr("[2001:db8::1]:3478"), other: addr("[2001:db8::2]:3479") };
+    let mut world = World::new(Settings { alternate: Some(alternate), ..settings() });
+    let client = Client::new(tuple(CLIENT_V6), "p.1");
+    for (ask, request, padding) in [(ask(16), 40, 12), (ask(8).fingerprint(), 40, 4)] {
+        assert_eq!(ask.clone().bytes().len(), request);
+        let reply = world.ask(&client, ask);
+        assert_eq!(reply.get(0x0026).map(|got| got.len()), Some(padding));
+        assert_eq!(reply.message.raw.len() + 28, 2 * (request + 28));
+    }
 }

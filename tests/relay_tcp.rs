@@ -308,3 +308,16 @@ fn a_reload_closes_connections_with_denied_peers() {
     let reply = world.ask(&client, Ask::request(CONNECT, 2).peer(PEER).signed(&client));
     assert_eq!(reply.code(), Some(403));
 }
+
+#[test]
+fn nobody_arrives_at_an_address_whose_time_is_over() {
+    let mut world = world();
+    let (client, relay) = world.tcp_allocated(CLIENT, "p.1");
+    world.pass(400);
+    world.permit(&client, PEER);
+    world.pass_without_timer(Duration::from_secs(199));
+    assert!(arrive(&mut world, relay, PEER).is_some());
+    world.pass_without_timer(Duration::from_secs(1));
+    assert!(arrive(&mut world, relay, PEER_TOO).is_none());
+    assert_eq!(last_drop(&world), Some(DropReason::NoAllocation));
+}

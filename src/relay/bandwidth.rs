@@ -72,3 +72,19 @@ fn take(full_at: &AtomicU64, rate: Rate, now: Mono, tokens: u64) -> bool {
     let step = |full_at| rate.take(full_at, now, tokens);
     full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_waits_for_the_slower_of_both_rates() {
+        let limits = |bandwidth, total_bandwidth| Limits { bandwidth, total_bandwidth, ..Limits::default() };
+        let owed = |limits: Limits, len| Bandwidth::new(&limits).owe(&AtomicU64::new(0), 0, len, Mono(5000));
+        assert_eq!(owed(limits(None, None), 10_000_000), Mono(5000));
+        assert_eq!(owed(limits(Some(100_000), None), 100_000), Mono(5000), "the burst of a second");
+        assert_eq!(owed(limits(Some(100_000), None), 150_000), Mono(5500));
+        assert_eq!(owed(limits(None, Some(200_000)), 400_000), Mono(6000));
+        assert_eq!(owed(limits(Some(100_000), Some(200_000)), 400_000), Mono(8000));
+    }
+}

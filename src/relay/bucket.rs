@@ -77,6 +77,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_owed_is_paid_at_the_rate() {
+        let second = NANOS_PER_SECOND;
+        assert_eq!(RATE.owe(0, Mono(1000), 200), (5 * second, Mono(1000)), "the burst owes nothing");
+        assert_eq!(RATE.owe(5 * second, Mono(1000), 50), (6 * second, Mono(2000)));
+        assert_eq!(RATE.owe(5 * second, Mono(9000), 200), (13 * second, Mono(9000)), "it was full again");
+    }
+
+    #[test]
     fn extremes() {
         let mut bucket = Bucket::default();
         assert!(!bucket.take(Rate { per_second: 0, burst: 1 }, Mono(0), 1), "a rate of nothing");

@@ -253,6 +253,17 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_the_budget_is_that_of_the_current_secret() {
+        let key = |secrets: &[&[u8]]| {
+            Nonces::new(&secrets.iter().map(|secret| secret.to_vec()).collect::<Vec<_>>()).budget_key()
+        };
+        let mac = Hmac::<Sha256>::new_from_slice(b"one").unwrap().chain_update(b"budget").finalize().into_bytes();
+        let whole = key(&[b"one", b"two"]).map(u64::to_be_bytes).concat();
+        assert_eq!(whole, mac[..16]);
+        assert_eq!(key(&[]), [0; 2]);
+    }
+
+    #[test]
     fn tokens_differ() {
         let nonces = Nonces::new(&[b"one".to_vec()]);
         assert_ne!(nonces.reservation_token(1, 1), nonces.reservation_token(1, 2));

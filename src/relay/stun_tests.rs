@@ -84,6 +84,30 @@ fn attributes_behind_the_integrity_do_not_count() {
 }
 
 #[test]
+fn the_first_of_two_integrity_attributes_counts() {
+    for (integrity, kind, len) in
+        [(Integrity::Sha1, attr::MESSAGE_INTEGRITY, 20), (Integrity::Sha256, attr::MESSAGE_INTEGRITY_SHA256, 32)]
+    {
+        let mut builder = Builder::new(Class::Request, method::REFRESH, ID);
+        builder.integrity(integrity, b"key").attribute(kind, &vec![0; len]);
+        let bytes = builder.finish().unwrap();
+        let message = Message::parse(&bytes).unwrap();
+        assert!(message.integrity() == Some(integrity) && message.is_signed_with(b"key"));
+    }
+}
+
+#[test]
+fn each_part_of_the_header_is_looked_at() {
+    let bytes = header(Class::Request, method::BINDING, &ID, 0);
+    assert!(Message::parse(&bytes).is_ok());
+    for (at, value) in [(0, 0x40), (0, 0x80), (3, 4), (4, 0x20), (7, 0x43)] {
+        let mut other = bytes;
+        other[at] = value;
+        assert_eq!(Message::parse(&other).unwrap_err(), Malformed, "byte {at}");
+    }
+}
+
+#[test]
 fn fingerprint_must_be_last() {
     let mut builder = Builder::new(Class::Request, method::BINDING, ID);
     builder.fingerprint().attribute(attr::LIFETIME, &[0; 4]);

@@ -9,9 +9,9 @@ use crate::credentials::turn::long_term_key;
 
 const USERS: [&str; 3] = ["ann", "ben", "cleo"];
 
-fn relay() -> Relay {
+pub(super) fn settings() -> Settings {
     let users = USERS.iter().map(|name| StaticUser { name: (*name).into(), password: "password".into() });
-    let settings = Settings {
+    Settings {
         realm: "realm".into(),
         software: String::new(),
         turn_secrets: Vec::new(),
@@ -31,8 +31,11 @@ fn relay() -> Relay {
         strict_expiry: false,
         password_algorithms: true,
         limits: Limits::default(),
-    };
-    Relay::new(Arc::new(Shared::new(settings)), 1)
+    }
+}
+
+fn relay() -> Relay {
+    Relay::new(Arc::new(Shared::new(settings())), 1)
 }
 
 struct Dice(Rng);

@@ -236,3 +236,18 @@ fn blocks() {
     assert!(!contains("10.0.0.7", 32, "10.0.0.6"));
     assert!(contains("10.0.0.7", 8, "10.200.0.6"));
 }
+
+#[test]
+fn the_loopback_of_ipv6_is_no_ipv4_address() {
+    let policy = policy(&[], &[("::1", 128)], &[]);
+    assert_eq!(judge(&policy, "::1"), Some(Reach::Own { allowed: true }));
+}
+
+#[test]
+fn teredo_once_allowed_leads_to_public_servers_and_clients_only() {
+    let policy = policy(&[], &[("2001::", 32)], &[]);
+    // The client's address stands inverted: f7f7:f7f7 is 8.8.8.8, and 808:808 a reserved one.
+    assert_eq!(judge(&policy, "2001:0:808:808::f7f7:f7f7"), Some(Reach::Network));
+    assert_eq!(judge(&policy, "2001:0:a00:1::f7f7:f7f7"), None, "a private server");
+    assert_eq!(judge(&policy, "2001:0:808:808::808:808"), None, "a client that is none");
+}

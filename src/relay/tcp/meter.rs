@@ -41,3 +41,28 @@ impl Meter {
         traffic.to_client_bytes += self.bytes[Way::ToClient as usize].swap(0, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::{Limits, Settings};
+
+    #[test]
+    fn what_is_carried_is_counted_once_and_keeps_to_the_rate() {
+        let limits = Limits { bandwidth: Some(100_000), ..Limits::default() };
+        let shared = Shared::new(Settings { limits, ..crate::relay::tests::settings() });
+        let meter = Meter::default();
+        assert_eq!(meter.count(&shared, Way::ToPeer, 100_000, Mono(5000)), Mono(5000));
+        assert_eq!(meter.count(&shared, Way::ToPeer, 50_000, Mono(5000)), Mono(5500));
+        assert_eq!(meter.count(&shared, Way::ToClient, 7, Mono(5000)), Mono(5000), "each way for itself");
+        let before = Traffic { to_peer_bytes: 3, to_client_bytes: 2, ..Traffic::default() };
+        let after = Traffic { to_peer_bytes: 150_003, to_client_bytes: 9, ..Traffic::default() };
+        let (mut seen, mut settled) = (before, before);
+        meter.add_to(&mut seen);
+        meter.settle(&mut settled);
+        assert_eq!((seen, settled), (after, after));
+        meter.add_to(&mut settled);
+        meter.settle(&mut settled);
+        assert_eq!(settled, after, "it is settled");
+    }
+}
