@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use relais::relay::{
-    Alternate, DropReason, EndReason, Event, Exposure, Family, Relay, Revoked, Settings, Shared, Transport,
+    Alternate, Contacts, DropReason, EndReason, Event, Exposure, Family, Relay, Revoked, Settings, Shared, Transport,
 };
 use relay_common::*;
 
@@ -254,6 +254,43 @@ fn peers_of_other_hosts_are_told_from_denied_ones_and_ourselves() {
     assert_eq!([PEER, PRIVATE_PEER, "192.0.2.1:9"].map(may), [true, false, false]);
 }
 
+#[test]
+fn usage_tells_what_kinds_of_peer_there_are_while_they_are_permitted() {
+    let none = Contacts::default();
+    let kinds = [
+        (PEER, Contacts { public_v4: true, ..none }),
+        (PEER_V6, Contacts { public_v6: true, ..none }),
+        (PRIVATE_PEER, Contacts { private: true, ..none }),
+        ("100.64.0.1:9", Contacts { private: true, ..none }),
+        ("[fd00::1]:9", Contacts { private: true, ..none }),
+        ("192.0.2.1:9", Contacts { relay: true, ..none }),
+    ];
+    for (peer, wanted) in kinds {
+        let mut world = World::new(Settings {
+            allow_peers: ["10.0.0.0/8", "100.64.0.0/10", "fd00::/8"].map(cidr).into(),
+            ..settings()
+        });
+        let client = world.client(CLIENT, "p.1");
+        let ask = Ask::request(ALLOCATE, 1).transport(17).additional_family(2).signed(&client);
+        assert_eq!(world.ask(&client, ask).code(), None);
+        world.permit(&client, peer);
+        for (seconds, wanted) in [(299, wanted), (1, none)] {
+            world.pass_without_timer(Duration::from_secs(seconds));
+            let usage = world.relay.usage(world.now.mono, |_| true, 9);
+            assert_eq!(usage.iter().map(|one| one.contacts).collect::<Vec<_>>(), [wanted; 2], "{peer}");
+        }
+    }
+}
+
+#[test]
+fn addresses_of_local_networks_are_told_from_all_others() {
+    let is_private = |text: &&str| relais::relay::is_private(text.parse().unwrap());
+    let local = ["10.1.2.3", "127.0.0.1", "169.254.1.1", "100.64.0.0", "100.127.255.255", "::1", "fd00::1", "fe80::1"];
+    assert!(local.iter().all(is_private));
+    let others = ["100.63.255.255", "100.128.0.0", "101.64.0.1", "8.8.8.8", "2606:4700::1"];
+    assert!(!others.iter().any(is_private));
+}
+
 /// Metrics and the admin page tell them apart by these.
 #[test]
 fn names_are_words_and_no_two_are_the_same() {
@@ -287,20 +324,21 @@ fn who_has_proven_itself_reads_the_phrase_of_the_rfc() {
 
 #[test]
 fn settings_that_would_let_anybody_in_are_refused() {
-    let good: [fn(&mut Settings); 4] = [
+    type Change = fn(&mut Settings);
+    let good: [Change; 4] = [
         |_| {},
         |settings| settings.users.clear(),
         |settings| settings.turn_secrets.clear(),
         |settings| settings.realm = "r".repeat(48),
     ];
-    let bad: [(fn(&mut Settings), &str); 5] = [
+    let bad: [(Change, &str); 5] = [
         (|settings| settings.turn_secrets.push(Vec::new()), "a shared secret is empty"),
         (|settings| (settings.users, settings.turn_secrets) = Default::default(), "nobody could authenticate"),
         (|settings| settings.nonce_secrets.clear(), "anybody could make nonces"),
         (|settings| settings.nonce_secrets.push(Vec::new()), "anybody could make nonces"),
         (|settings| settings.realm = "r".repeat(49), "the realm has 49 bytes"),
     ];
-    let check = |change: fn(&mut Settings)| {
+    let check = |change: Change| {
         let mut settings = settings();
         change(&mut settings);
         settings.check()

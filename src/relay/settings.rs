@@ -101,3 +101,20 @@ impl Settings {
         exact.or_else(|| same_family().find(|rule| rule.bound.is_none())).map_or(bound, |rule| rule.public)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_of_an_address_goes_before_that_of_its_family() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let rule = |public, bound: Option<&str>| PublicIp { public: ip(public), bound: bound.map(ip) };
+        let rules = [rule("192.0.2.1", None), rule("192.0.2.2", Some("10.0.0.2"))];
+        for public_ips in [rules.to_vec(), rules.into_iter().rev().collect()] {
+            let settings = Settings { public_ips, ..crate::relay::tests::settings() };
+            let advertised = ["10.0.0.1", "10.0.0.2", "fd00::1"].map(|bound| settings.advertised(ip(bound)));
+            assert_eq!(advertised, ["192.0.2.1", "192.0.2.2", "fd00::1"].map(ip));
+        }
+    }
+}
