@@ -45,7 +45,7 @@ class Connection {
 
   addTransceiver() {
     if (!this.localDescription) queueMicrotask(() => this.onnegotiationneeded?.());
-    return { sender: { replaceTrack: async () => {} } };
+    return { sender: { replaceTrack: async () => {}, getParameters: () => ({ encodings: [{}] }), setParameters: async () => {} } };
   }
 
   async setLocalDescription() {
