@@ -110,8 +110,9 @@ async fn a_receiver_that_fails_first_is_told_everything_in_order() {
         (&json!("revoked"), &json!(port), &json!("udp"))
     );
     assert_eq!(ended["toPeer"], json!({ "bytes": 0, "packets": 0 }));
-    let kinds: Vec<&Value> = messages[1..].iter().map(|message| &message["type"]).collect();
-    assert_eq!(kinds[..2], ["peer.joined", "peer.left"]);
+    // The relay tells of its end when it has ended, which may be before or after what the room tells.
+    let kinds = messages[1..].iter().map(|message| &message["type"]).filter(|kind| **kind != "allocation.ended");
+    assert_eq!(kinds.collect::<Vec<_>>(), ["peer.joined", "peer.left", "room.closed"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
