@@ -79,9 +79,14 @@ async fn whoever_leaves_in_whatever_way_loses_its_allocation_at_once() {
         }
         assert!(now() - before < SOON, "{way}: {:?}", now() - before);
         // One line names the room, the peer and the allocation.
-        let line = server.wait_for_log(&format!("\"subject\":\"p.{peer}\""));
-        let ended = server.log().into_iter().find(|line| line.contains("allocation ended") && line.contains(&peer));
-        let ended: Value = serde_json::from_str(&ended.unwrap_or(line)).expect("JSON");
+        let subject = format!("\"subject\":\"p.{peer}\"");
+        let ended = loop {
+            let line = server.wait_for_log(&subject);
+            if line.contains("allocation ended") {
+                break line;
+            }
+        };
+        let ended: Value = serde_json::from_str(&ended).expect("JSON");
         assert_eq!(ended["message"], "allocation ended", "{ended}");
         assert_eq!((&ended["span"]["room"], &ended["span"]["peer"]), (&json!("r"), &json!(peer)), "{ended}");
         assert_eq!(ended["reason"], "Revoked");
