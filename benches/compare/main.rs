@@ -115,9 +115,11 @@ fn line(case: &Case, outcome: &Outcome) -> String {
     let bound = if outcome.is_lower_bound { " at least" } else { "" };
     let p50 = figures.way(case.ways[0]).latency.quantile(0.5).map_or(0, |time| time.as_micros());
     format!(
-        "{:.0} packets/s{bound}, {:.0} ns each, loss {:.3} %, p50 {p50} us",
+        "{:.0} packets/s{bound}, {:.0} ns each, {:.0} % of the core, loss {:.3} %, p50 {p50} us, generator late p99 {} us",
         figures.delivered_rate(),
         figures.cpu_per_packet().unwrap_or_default(),
-        figures.loss() * 100.0
+        figures.cpu_share().unwrap_or_default() * 100.0,
+        figures.loss() * 100.0,
+        figures.late.quantile(0.99).map_or(0, |late| late.as_micros())
     )
 }

@@ -279,6 +279,7 @@ fn load(args: &Args, plan: &Plan, most_rate: f64, process: Option<&Process>) -> 
         warm: WARM[usize::from(args.search)],
         time: Duration::from_secs_f64(seconds),
         hot: args.hot,
+        hot_way: Way::ToPeer,
     };
     let progress = report::Progress::new(args.json);
     progress.say(&format!("{} allocations at {}", plan.allocations, plan.server));
