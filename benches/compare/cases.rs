@@ -185,6 +185,7 @@ impl Case {
             // A receiver that does not coalesce: the dearer case for who sends to it, and the usual one.
             gro: false,
             expires: relais::clock::now().unix + 7_200,
+            deaf: false,
         }
     }
 }

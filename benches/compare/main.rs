@@ -5,6 +5,8 @@
 
 mod cases;
 mod goals;
+#[path = "../support/machine.rs"]
+mod machine;
 mod report;
 mod servers;
 mod turn_crate;
@@ -35,13 +37,13 @@ fn main() -> ExitCode {
     let only = value_of(&arguments, "--only");
     let rounds = value_of(&arguments, "--rounds").and_then(|count| count.parse().ok());
     let rounds = rounds.unwrap_or(if is_quick { 1 } else { ROUNDS });
-    let load_before = report::load_average();
+    let load_before = machine::load_average();
     let results = measure(rounds, Pace::new(is_quick), only);
     let text = report::markdown(&results, rounds, is_quick, &load_before);
     println!("{text}");
     if only.is_none() && !is_quick {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
-        if let Err(error) = report::write(file, &text) {
+        if let Err(error) = machine::write(file, "compare", &text) {
             eprintln!("{file}: {error}");
             return ExitCode::FAILURE;
         }

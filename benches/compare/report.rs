@@ -1,19 +1,13 @@
 //! The tables: medians with the smallest and the largest of all rounds.
 
 use std::fmt::Write;
-use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use relais::bench::{Way, WayFigures};
 use relais::relay::Transport;
 
-use super::Results;
 use super::cases::{CASES, Case, Outcome, Work};
-use super::goals;
-
-/// What stands before the tables is the file's own; a run replaces what follows this line.
-const MARK: &str = "<!-- What follows is written by benches/compare/run. -->";
+use super::{Results, goals, machine};
 
 pub const RELAIS: &str = "Relais";
 pub const PEERS: [&str; 2] = ["coturn", "`turn` crate"];
@@ -94,31 +88,14 @@ pub fn p50(outcome: &Outcome) -> Option<f64> {
     latency.quantile(0.5).map(|time| time.as_nanos() as f64 / 1000.0)
 }
 
-/// Writes the tables to `file`, behind what was written there by hand.
-pub fn write(file: &str, tables: &str) -> std::io::Result<()> {
-    let before = fs::read_to_string(file).unwrap_or_default();
-    let kept = before.split(MARK).next().unwrap_or_default().trim_end();
-    fs::write(file, format!("{kept}\n\n{MARK}\n\n{tables}"))
-}
-
-/// The three load averages, as text.
-pub fn load_average() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
-}
-
 /// Everything, as it stands in `RESULTS.md`.
 pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &str) -> String {
     let mut text = String::new();
     let pace = if is_quick { "quick run" } else { "whole run" };
     let _ = writeln!(
         text,
-        "{pace}, {rounds} rounds, commit {}; {}, Linux {}, load average {load_before} before and {} after. Medians, \
-         with least and most in brackets.\n",
-        output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]),
-        processor(),
-        output("uname", &["-r"]),
-        load_average()
+        "{pace}, {rounds} rounds, {}. Medians, with least and most in brackets.\n",
+        machine::text(load_before)
     );
     let all = || CASES.iter().enumerate();
     text += "## Goals\n\n";
@@ -235,16 +212,4 @@ fn plain(found: Spread, digits: usize) -> String {
 fn in_thousands(found: Spread, digits: usize) -> String {
     let Spread { median, least, most } = found;
     plain(Spread { median: median / 1000.0, least: least / 1000.0, most: most / 1000.0 }, digits)
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    output.map_or_else(|_| "unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("model name"));
-    let cores = text.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{}, {cores} cores", line.unwrap_or(": unknown").trim_start_matches([' ', '\t', ':']))
 }

@@ -44,7 +44,8 @@ struct Counts {
     figures: Figures,
     per_flow: [Vec<u32>; 2],
     offered_per_flow: [Vec<u32>; 2],
-    hot: Option<(Way, u32)>,
+    /// The flow that counts apart, both ways.
+    hot: Option<u32>,
 }
 
 impl Counts {
@@ -54,7 +55,7 @@ impl Counts {
 
     /// Where packets of a flow count.
     fn place(&mut self, way: Way, flow: u32) -> &mut WayFigures {
-        if self.hot == Some((way, flow)) {
+        if self.hot == Some(flow) {
             return self.figures.hot.get_or_insert_default();
         }
         &mut self.figures.ways[way as usize]
@@ -82,6 +83,8 @@ impl Counts {
 /// The generator with its clients and peers.
 pub struct Engine {
     field: Field,
+    /// The first of clients and peers that are read.
+    first: usize,
     framing: Framing,
     size: usize,
     poller: Poller,
@@ -103,14 +106,16 @@ impl Engine {
     /// Takes over what was set up.
     pub fn new(plan: &Plan, field: Field) -> io::Result<Self> {
         let poller = Poller::new()?;
-        for (index, link) in field.links.iter().enumerate() {
+        let first = usize::from(plan.deaf);
+        for (index, link) in field.links.iter().enumerate().skip(first) {
             poller.add(link.descriptor(), index as u64)?;
         }
-        for (index, peer) in field.peers.iter().enumerate() {
+        for (index, peer) in field.peers.iter().enumerate().skip(first) {
             poller.add(peer.as_fd(), PEER | index as u64)?;
         }
         Ok(Self {
             field,
+            first,
             framing: plan.framing,
             size: plan.size.max(STAMP),
             poller,
@@ -188,10 +193,11 @@ impl Engine {
         Ok(figures)
     }
 
-    /// Of all UDP sockets.
+    /// Of all UDP sockets that are read.
     fn ports(&self) -> HashSet<u16> {
-        let links = self.field.links.iter().filter(|link| matches!(link, Link::Udp(_))).map(Link::local_addr);
-        let peers = self.field.peers.iter().map(UdpSocket::local_addr);
+        let links =
+            self.field.links.iter().skip(self.first).filter(|link| matches!(link, Link::Udp(_))).map(Link::local_addr);
+        let peers = self.field.peers.iter().skip(self.first).map(UdpSocket::local_addr);
         links.chain(peers).flatten().map(|address| address.port()).collect()
     }
 
@@ -199,7 +205,7 @@ impl Engine {
         let flows = self.field.flows.len();
         let zeros = || [vec![0; flows], vec![0; flows]];
         self.counts = Counts { from, until, per_flow: zeros(), offered_per_flow: zeros(), ..Counts::default() };
-        self.counts.hot = (step.hot > 0.0).then_some((step.hot_way, 0));
+        self.counts.hot = (step.hot > 0.0).then_some(0);
     }
 
     /// Sends what is due of one way, up to a share of the turn.
@@ -368,7 +374,7 @@ impl Engine {
         figures.size = self.size;
         for (way, (got, offered)) in counts.per_flow.iter().zip(&counts.offered_per_flow).enumerate() {
             let losses = got.iter().zip(offered).enumerate().filter(|(flow, (_, offered))| {
-                let is_hot = counts.hot.is_some_and(|(hot, of)| hot as usize == way && of as usize == *flow);
+                let is_hot = counts.hot == Some(*flow as u32);
                 **offered > 0 && !is_hot
             });
             let losses = losses.map(|(_, (got, offered))| 1.0 - (f64::from(*got) / f64::from(*offered)).min(1.0));

@@ -220,6 +220,7 @@ fn plan(args: &Args, server: SocketAddr) -> anyhow::Result<Plan> {
         gso: !args.no_gso && bench::has_gso(server),
         gro: !args.no_gro,
         expires: clock::now().unix + bench::MAX_TIME.as_secs() + SPARE,
+        deaf: false,
     })
 }
 
