@@ -130,22 +130,51 @@ async function framesIn(pages, sees, seconds) {
   return frames;
 }
 
-/** An ICE restart in the call: checks succeed under new names on both sides, and pictures go on. */
+/** An ICE restart in the call: new names are agreed, checks succeed under them, and pictures go on. */
 async function restart(pages, call, seconds) {
   const before = await Promise.all(pages.map(callState));
   const started = performance.now();
   await restartIce(pages[1]);
-  await until('the ICE restart', async () => {
-    const seen = await Promise.all(pages.map(callState));
-    return {
-      seen,
-      done: seen.every(({ fragment, fragments, local }, side) => local && fragment !== before[side].fragment && fragments.includes(fragment)),
-    };
+  const seen = await until('the ICE restart', async () => {
+    const now = await Promise.all(pages.map(callState));
+    return { seen: now, done: isRestarted(before, now) };
   });
   const restarted = Math.round(performance.now() - started);
+  const kept = seen.some((state) => !succeeds(state));
   const framesAfter = await framesIn(pages, seeing(call), seconds);
   const statesAfter = await chosenWay(pages, call);
-  return { restarted, framesAfter, statesAfter };
+  return { restarted, kept, framesAfter, statesAfter };
+}
+
+function isRestarted(before, now) {
+  const agreed = now.every(({ stable, ours, theirs, local }, side) => stable && local && ours !== before[side].ours && theirs === now[1 - side].ours);
+  return agreed && now.some(succeeds) && now.every((state) => succeeds(state) || keepsBetter(state));
+}
+
+/** The pairs under the names that are agreed now. */
+function fresh({ pairs, ours, theirs }) {
+  return pairs.filter(({ fragments }) => fragments[0] === ours && fragments[1] === theirs);
+}
+
+function succeeds(state) {
+  return fresh(state).some(({ succeeded }) => succeeded);
+}
+
+/**
+ * Chromium (156) gives up new pairs unchecked that have a lower priority than the one it uses, which a restart leaves in use
+ * for as long as it works. That is so where a router's address was learnt from a check (peer reflexive, 110) before the STUN
+ * server told it (server reflexive, 100): after the restart the same way comes as the lesser. This side then sends no checks
+ * under the new names, and those of the other side, which it answers, have to do.
+ */
+function keepsBetter(state) {
+  const chosen = state.pairs.find((pair) => pair.chosen);
+  const ways = fresh(state).filter(({ answered }) => answered > 0);
+  return chosen !== undefined && ways.length > 0 && ways.every((way) => outranks(chosen, way));
+}
+
+/** RFC 8445 section 6.1.2.3: the lesser of both priorities counts first. */
+function outranks({ priorities: one }, { priorities: other }) {
+  return one[0] > other[0] || (one[0] === other[0] && one[1] > other[1]);
 }
 
 /**
@@ -203,13 +232,14 @@ function watch(page) {
 }
 
 /** One line that tells what was measured. */
-export function told({ probed, states, statesAfter, pictures, frames, framesAfter, restarted, gaps }, seconds) {
+export function told({ probed, states, statesAfter, pictures, frames, framesAfter, restarted, kept, gaps }, seconds) {
   const parts = [probed.join(' | '), `way ${states.map(routeOf).join(', ')}`];
   const times = pictures.filter((both) => both.length > 0).map((both) => both.join('/'));
   if (times.length > 0) parts.push(`picture after ${times.join(', ')} ms`);
   parts.push(`${frames.join(' and ')} frames in ${seconds} s`);
   if (restarted !== undefined) {
-    parts.push(`ICE restart ${restarted} ms, way ${statesAfter.map(routeOf).join(', ')}, ${framesAfter.join(' and ')} frames`);
+    const old = kept ? ', old pair kept for its priority' : '';
+    parts.push(`ICE restart ${restarted} ms${old}, way ${statesAfter.map(routeOf).join(', ')}, ${framesAfter.join(' and ')} frames`);
   }
   if (gaps) parts.push(`server restarted: still for ${gaps.join(' and ')} ms`);
   return parts.join('; ');
