@@ -103,6 +103,7 @@ export function callState(page) {
     const told = ({ id, localCandidateId, remoteCandidateId, state, responsesSent }) => {
       const ends = [byId.get(localCandidateId), byId.get(remoteCandidateId)];
       return {
+        id,
         chosen: id === pair?.id,
         fragments: ends.map((end) => end?.usernameFragment),
         succeeded: state === 'succeeded',
