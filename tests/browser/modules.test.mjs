@@ -1,7 +1,7 @@
 // The modules without a document, by themselves.
 
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { posix } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -69,6 +69,33 @@ for (const page of FILES.filter((name) => name.endsWith(".html"))) {
     assert.ok(raw < 300_000, `${raw} bytes unpacked`);
     const text = readFileSync(STATIC + page, "utf8");
     assert.doesNotMatch(text, /<script(?![^>]*\ssrc=)|<style|\sstyle=|\son[a-z]+=|https?:\/\//);
+  });
+}
+
+/** The modules that a page's script imports, by its depth: what a browser would otherwise find one round trip at a time. */
+function importsOf(page) {
+  const found = new Set();
+  let level = [...page.matchAll(/<script type="module" src="([^"]+)"/g)].map(([, path]) => path);
+  while (level.length > 0) {
+    const next = level.flatMap((path) => {
+      const text = readFileSync(STATIC + path.slice(1), "utf8");
+      return [...text.matchAll(/^(?:import|export|\}).*? from "(\.[^"]+)"|^import "(\.[^"]+)"/gm)].map(([, from, bare]) => posix.join(posix.dirname(path), from ?? bare));
+    });
+    level = [...new Set(next)].filter((path) => !found.has(path));
+    for (const path of level) found.add(path);
+  }
+  return [...found];
+}
+
+for (const name of FILES.filter((file) => file.endsWith(".html"))) {
+  test(`${name} names every module beforehand, so that all come in one round trip`, () => {
+    const page = readFileSync(STATIC + name, "utf8");
+    const links = importsOf(page).map((path) => `    <link rel="modulepreload" href="${path}">\n`);
+    assert.ok(links.length > 5, "the page's modules are found");
+    const bare = page.replaceAll(/ *<link rel="modulepreload".*\n/g, "");
+    const wanted = bare.replace(/ *<script type="module"/, (script) => links.join("") + script);
+    if (process.env.RELAIS_RENEW) writeFileSync(STATIC + name, wanted);
+    assert.ok(readFileSync(STATIC + name, "utf8") === wanted, `${name} is stale: RELAIS_RENEW=1 node --test tests/browser/modules.test.mjs`);
   });
 }
 

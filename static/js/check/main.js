@@ -37,12 +37,12 @@ byId("copy-report").addEventListener("click", copyReport);
 byId("download-report").addEventListener("click", () => download("relais-check.json", reportText()));
 byId("save-log").addEventListener("click", () => log.save());
 byId("paste").addEventListener("submit", pasted);
+byId("with").hidden = false;
 if (askedRoom()) {
   byId("verdict").hidden = true;
-  byId("parts").hidden = true;
 } else {
-  qualities.clear();
   begin();
+  byId("parts").hidden = false;
 }
 document.title = text("check.page");
 
@@ -55,6 +55,8 @@ async function begin() {
   run = current;
   verdict = null;
   for (const list of Object.values(rows)) list.clear();
+  for (const id of ["ice", "signaling", "clock"]) rows.server.expect(id);
+  for (const id of ["address", "nat", "outside"]) rows.network.expect(id);
   qualities.clear();
   byId("invite").hidden = true;
   showStatus("running");
@@ -91,6 +93,7 @@ function finish() {
   const findings = findingsOf({ ...run.seen, context: run.seen.context ?? {} });
   verdict = { ...judge(findings), findings };
   for (const transport of TRANSPORTS) qualities.set(transport, run.seen.passages[transport] ?? null, run.stopped);
+  for (const list of Object.values(rows)) list.settle();
   log.add("seen", { ...run.seen, ice: { ok: run.seen.ice?.ok, skew: run.seen.ice?.skew } });
   log.add("verdict", { status: verdict.status, causes: verdict.causes });
   showProgress(1);

@@ -31,6 +31,7 @@ export class Rows {
   /** `{ level, title: [key, values], detail?: [key, values], ms?, cause? }`. */
   set(id, { level, title, detail = null, ms = null, cause = null }) {
     const row = this.#rows.get(id) ?? this.#add(id);
+    delete row.item.dataset.expected;
     row.item.dataset.level = level;
     row.item.dataset.cause = cause ?? "";
     row.use.setAttribute("href", `#icon-${level}`);
@@ -45,6 +46,21 @@ export class Rows {
   clear() {
     this.#rows.clear();
     this.#list.replaceChildren();
+  }
+
+  /** Keeps a row's place until it is set: what is read below it stays where it is. */
+  expect(id) {
+    this.set(id, { level: "unknown", title: [`check.row.${id}`], detail: ["check.quality.wait"] });
+    this.#rows.get(id).item.dataset.expected = "";
+  }
+
+  /** Nothing more comes: what was expected and never set goes. */
+  settle() {
+    for (const [id, { item }] of this.#rows) {
+      if (!("expected" in item.dataset)) continue;
+      item.remove();
+      this.#rows.delete(id);
+    }
   }
 
   #add(id) {
