@@ -17,6 +17,8 @@ const WARM: Duration = Duration::from_millis(500);
 const GOOD: u64 = 7_200;
 /// Of a hot allocation: bulk data, which costs the generator little and the server much.
 const HOT_BURST: usize = 48;
+/// Packets per second that are tried at most.
+const MOST: f64 = 5_000_000.0;
 /// How near a share of a core must be to the one wanted.
 const NEAR: f64 = 0.02;
 /// How often a rate is corrected.
@@ -110,10 +112,10 @@ fn find(job: &Job, share: f64, rate: fn(&mut Job) -> &mut f64) -> anyhow::Result
         let found = number(&figures, "/server_cpu_share").max(0.01);
         let rate = rate(&mut job);
         eprintln!("    {rate:.0} packets/s take {:.0} % of a core", found * 100.0);
-        if (found / share - 1.0).abs() < NEAR || (*rate >= bench::MAX_RATE && found < share) {
+        if (found / share - 1.0).abs() < NEAR || (*rate >= MOST && found < share) {
             break;
         }
-        *rate = (*rate * (share / found).clamp(0.5, 1.6)).min(bench::MAX_RATE).round();
+        *rate = (*rate * (share / found).clamp(0.5, 1.6)).min(MOST).round();
     }
     Ok(*rate(&mut job))
 }
