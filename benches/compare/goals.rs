@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Results;
-use super::cases::CASES;
+use super::cases::{CASES, OVERLOAD};
 use super::report::{self, FORWARDERS, PEERS, RELAIS};
 
 /// One line of the table: what was measured, in words, and whether it is enough.
@@ -100,7 +100,7 @@ fn lines(results: &Results) -> Vec<Line> {
                 "of the best peer",
             ),
         ),
-        line("overload: both ways and all clients share the loss within 10 %", overload(results, at("overload"))),
+        line("overload: both ways and all clients share the loss within 10 %", overload(results, at(OVERLOAD))),
         line(
             "Allocate: at most 40 us, 15,000/s at least",
             both(
@@ -130,5 +130,6 @@ fn overload(results: &Results, case: Option<usize>) -> Option<(String, bool)> {
         let (least, most) = losses.iter().fold((1.0, 0.0), |(least, most), loss| (loss.min(least), loss.max(most)));
         Some((most - least) * 100.0)
     })?;
-    Some((format!("{:.1} points apart", apart.median), apart.median <= 10.0))
+    let limited = if report::was_disturbed(results, case?, RELAIS) { ", the generator was the limit" } else { "" };
+    Some((format!("{:.1} points apart{limited}", apart.median), apart.median <= 10.0 && limited.is_empty()))
 }

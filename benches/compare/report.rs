@@ -63,7 +63,7 @@ pub fn carried(results: &Results, case: usize, server: &'static str) -> bool {
 }
 
 /// Whether the generator was late, or its sockets full, in half of the rounds.
-fn was_disturbed(results: &Results, case: usize, server: &'static str) -> bool {
+pub fn was_disturbed(results: &Results, case: usize, server: &'static str) -> bool {
     let disturbed = spread(results, case, server, |outcome| {
         let figures = outcome.figures.as_ref()?;
         let is_late = figures.late.quantile(0.99).is_some_and(|late| late > MOST_LATE);
@@ -154,7 +154,9 @@ pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &
 }
 
 fn overload(results: &Results, servers: &[&'static str]) -> String {
-    let mut text = String::from("\n## Overload: twice what each carries, loss in percent\n\n");
+    let mut text = String::from(
+        "\n## Overload: twice what each carries, loss in percent\n\n† The generator could not offer that much.\n\n",
+    );
     text += "| server | to peers | to clients | allocation that lost least to most, to peers | to clients |\n|---|---|---|---|---|\n";
     let Some(index) = CASES.iter().position(|case| matches!(case.work, Work::Overload(_))) else { return text };
     for server in servers {
@@ -168,7 +170,8 @@ fn overload(results: &Results, servers: &[&'static str]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {server} | {} | {} | {} | {} |",
+            "| {server}{} | {} | {} | {} | {} |",
+            if was_disturbed(results, index, server) { " †" } else { "" },
             show(of(Way::ToPeer, WayFigures::loss)),
             show(of(Way::ToClient, WayFigures::loss)),
             range(Way::ToPeer),
