@@ -178,7 +178,8 @@ function succeeds(state) {
  * Chromium (156) gives up new pairs unchecked that have a lower priority than the one it uses, which a restart leaves in use
  * for as long as it works. That is so where a router's address was learnt from a check (peer reflexive, 110) before the STUN
  * server told it (server reflexive, 100): after the restart the same way comes as the lesser. This side then sends no checks
- * under the new names, and those of the other side, which it answers, have to do.
+ * under the new names, and those of the other side, which it answers, have to do. (With the ports of such an old pair blocked
+ * after the restart, pictures came through the new one after 6 s.)
  */
 function keepsBetter(state) {
   const chosen = chosenPair(state);

@@ -35,6 +35,10 @@ export async function startServer(binary, directory, others = {}) {
     async again() {
       ({ child, ready } = await start(command, log));
     },
+    /** Is it down, it is started again. */
+    async ensure() {
+      if (child.exitCode !== null || child.signalCode !== null) await this.again();
+    },
   };
 }
 
