@@ -1,6 +1,6 @@
 // One call between two clients behind routers of given kinds, and what is measured of it.
 
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -40,7 +40,8 @@ export async function callAcross(server, directory, call, { seconds, again = 0 }
   try {
     for (const [ns, router] of [['a', call.kinds[0]], ['b', call.kinds[1]]]) sides.push(createSide(ns, router));
     connectRouted(sides);
-    const home = join(directory, `call-${rooms}`);
+    // New for each call, also after one that failed before it had a room.
+    const home = mkdtempSync(join(directory, 'call-'));
     const [probed] = await Promise.all([Promise.all(sides.map(assertKind)), startBrowsers(sides, home, server.ready.ca, browsers)]);
     const pages = browsers.map(({ page }) => page);
     if (call.turnsOnly) for (const page of pages) await page.context().addInitScript(offerTurnsOnly);

@@ -35,7 +35,7 @@ export async function startServer(binary, directory, others = {}) {
     async again() {
       ({ child, ready } = await start(command, log));
     },
-    /** Is it down, it is started again. */
+    /** Starts it again if it is down. */
     async ensure() {
       if (child.exitCode !== null || child.signalCode !== null) await this.again();
     },
