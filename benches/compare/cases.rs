@@ -151,6 +151,7 @@ impl Case {
             time,
             hot: 0.0,
             hot_way: Way::ToPeer,
+            hot_burst: 1,
         };
         let mut run = |rate, time| engine.run(&step(rate, time), Some(&process), |_, _| {});
         let outcome = match self.work {

@@ -1,5 +1,6 @@
 //! Signaling while the relay works, in the same process.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,11 +32,14 @@ pub fn run(seconds: f64, rounds: usize, report: &mut Report) -> anyhow::Result<(
     let loads = [None, Some(busy(&forwarder)?), Some(busy(&server)?)];
     let mut all: [Vec<f64>; 3] = Default::default();
     let mut shares = [0.0; 3];
+    // Rooms of their own each time: those who left have a minute to come back.
+    let mut room = 0;
     for _ in 0..rounds {
         for ((job, samples), share) in loads.iter().zip(&mut all).zip(&mut shares) {
             let load = job.as_ref().map(|job| Load::start(job, "1")).transpose()?;
             std::thread::sleep(LEAD);
-            samples.extend(talk(&server, Duration::from_secs_f64(seconds))?);
+            samples.extend(talk(&server, room..room + ROOMS, Duration::from_secs_f64(seconds))?);
+            room += ROOMS;
             if let Some(load) = load {
                 *share += number(&load.finish()?, "/server_cpu_share") / rounds as f64;
             }
@@ -69,7 +73,7 @@ pub fn run(seconds: f64, rounds: usize, report: &mut Report) -> anyhow::Result<(
 }
 
 /// Rooms of two exchange candidates; how long each took, in microseconds.
-fn talk(server: &Server, time: Duration) -> anyhow::Result<Vec<f64>> {
+fn talk(server: &Server, rooms: Range<usize>, time: Duration) -> anyhow::Result<Vec<f64>> {
     let address = server.tcp.ok_or_else(|| anyhow::anyhow!("no TCP address"))?;
     let target = Target { address, tls: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -77,7 +81,7 @@ fn talk(server: &Server, time: Duration) -> anyhow::Result<Vec<f64>> {
         let start = relais::clock::stopwatch();
         let samples = Arc::new(Mutex::new(Vec::new()));
         let (mut mouths, mut listening) = (Vec::new(), JoinSet::new());
-        for room in 0..ROOMS {
+        for room in rooms {
             let mut first = Client::enter(&target, Dialect::Native, Seat { index: 2 * room }, None).await?;
             let mut second = Client::enter(&target, Dialect::Native, Seat { index: 2 * room + 1 }, None).await?;
             first.meet().await?;

@@ -15,10 +15,12 @@ pub struct Step {
     /// Not counted, at the start.
     pub warm: Duration,
     pub time: Duration,
-    /// Packets per second of the first flow beside its share, in bursts of 12.
+    /// Packets per second of the first flow beside its share.
     pub hot: f64,
     /// The way of the hot ones.
     pub hot_way: Way,
+    /// How many of them are due at the same moment.
+    pub hot_burst: usize,
 }
 
 /// When the packets of one way are due: flow after flow, at even distances.
@@ -55,8 +57,8 @@ pub fn of(step: &Step, begin: u64) -> Vec<Beat> {
     };
     let mut beats: Vec<Beat> = step.ways.iter().enumerate().map(beat).collect();
     if step.hot > 0.0 {
-        let interval = 12.0 / step.hot * 1e9;
-        beats.push(Beat { way: step.hot_way, interval, start: begin, count: 0, only: Some(0), burst: 12 });
+        let interval = step.hot_burst as f64 / step.hot * 1e9;
+        beats.push(Beat { way: step.hot_way, interval, start: begin, count: 0, only: Some(0), burst: step.hot_burst });
     }
     beats
 }

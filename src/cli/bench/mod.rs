@@ -281,6 +281,7 @@ fn load(args: &Args, plan: &Plan, most_rate: f64, process: Option<&Process>) -> 
         time: Duration::from_secs_f64(seconds),
         hot: args.hot,
         hot_way: Way::ToPeer,
+        hot_burst: VIDEO.0,
     };
     let progress = report::Progress::new(args.json);
     progress.say(&format!("{} allocations at {}", plan.allocations, plan.server));
