@@ -187,6 +187,7 @@ test("every button of the studio", async () => {
   await studio.click("#open-qr");
   await studio.locator("#qr-code img").waitFor();
   await studio.click("#close-qr");
+  await locksAndRemoves(studio, page);
   const log = await saved(studio, "#save-log");
   assert.match(log.name, /^relais-studio-.*\.json$/);
   assert.match(log.text, /"live"/);
@@ -198,6 +199,33 @@ test("every button of the studio", async () => {
   await stands(page, "ended");
   await done(studio, page);
 });
+
+/** A locked stream takes nobody new; who is removed is told so, and comes back by the same link. */
+async function locksAndRemoves(studio, watching) {
+  await studio.locator("#lock").check();
+  await watching.waitForFunction(() => document.body.dataset.state === "live");
+  await studio.locator(".toast", { hasText: "The stream is locked" }).waitFor();
+  const late = await bob.page();
+  await late.goto(watching.url());
+  await late.locator("#refused[data-code=room-locked] h1", { hasText: "The stream is locked" }).waitFor();
+  await studio.locator("#lock").uncheck();
+  await studio.locator(".toast", { hasText: "open again" }).waitFor();
+  await late.click("#retry");
+  await watches(late);
+  await studio.locator(".figures-card").nth(1).locator(".remove[aria-label^='Remove Viewer']").click();
+  await studio.click("#confirm [value='']");
+  await counts(studio, 2);
+  await studio.locator(".figures-card").nth(1).locator(".remove").click();
+  await studio.click("#confirm-yes");
+  await late.locator("#refused[data-code=kicked] h1", { hasText: "You were removed from the stream" }).waitFor();
+  await studio.locator(".toast", { hasText: "was removed" }).waitFor();
+  await counts(studio, 1);
+  await late.reload();
+  await watches(late);
+  await late.close();
+  await counts(studio, 1);
+  await watches(watching);
+}
 
 test("a viewer's socket breaks, a server restarts: the pictures go on", async () => {
   const studio = await ada.page();
