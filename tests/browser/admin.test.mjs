@@ -153,6 +153,7 @@ test("a relayed call is in the table, its bytes grow, and a kick from there ends
 
 test("many people: pages, a search, an invite and a subject taken back", async () => {
   const guests = await joinMany(27);
+  await page.setViewportSize(PHONE);
   await page.locator("#page", { hasText: "1 / 2" }).waitFor();
   assert.equal(await page.locator("#people tbody tr").count(), 25);
   await page.click("#next");
@@ -168,6 +169,7 @@ test("many people: pages, a search, an invite and a subject taken back", async (
   await page.fill("#search", "");
   await row("Guest 3").first().waitFor();
   await photograph("many");
+  await page.setViewportSize(PHONE);
   await row("Guest").first().locator("[data-action=revoke-token]").click();
   await confirm("Everybody who came by it is put out");
   assert.deepEqual(await guests.codes(), ["token-revoked"]);
@@ -182,6 +184,7 @@ test("many people: pages, a search, an invite and a subject taken back", async (
 });
 
 test("in French, by keyboard, after the server was away, and out", async () => {
+  await page.setViewportSize(DESKTOP);
   await page.click("[data-language=fr]");
   await page.locator("#state", { hasText: "En direct" }).waitFor();
   for (const [selector, words] of [
