@@ -38,7 +38,7 @@ impl Pace {
 /// What is done to a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Work {
-    /// Packets at one rate, which all servers carry.
+    /// Packets at one rate, which all servers carry without loss: a third of the slowest one's highest at most.
     Equal(f64),
     /// The highest rate with less than 0.1 % loss, from this one on.
     Highest(f64),
@@ -143,8 +143,15 @@ impl Case {
             return Ok(Outcome { memory: each, ..Outcome::default() });
         }
         let (mut engine, _) = bench::set_up(&plan, Some(&process))?;
-        let step =
-            |rate, time| Step { rate, burst: self.burst, ways: self.ways.to_vec(), warm: pace.warm, time, hot: 0.0 };
+        let step = |rate, time| Step {
+            rate,
+            burst: self.burst,
+            ways: self.ways.to_vec(),
+            warm: pace.warm,
+            time,
+            hot: 0.0,
+            hot_way: Way::ToPeer,
+        };
         let mut run = |rate, time| engine.run(&step(rate, time), Some(&process), |_, _| {});
         let outcome = match self.work {
             Work::Equal(rate) => Outcome { figures: Some(run(rate, pace.equal)?), ..Outcome::default() },
@@ -178,6 +185,7 @@ impl Case {
             // A receiver that does not coalesce: the dearer case for who sends to it, and the usual one.
             gro: false,
             expires: relais::clock::now().unix + 7_200,
+            deaf: false,
         }
     }
 }

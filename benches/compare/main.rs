@@ -5,6 +5,8 @@
 
 mod cases;
 mod goals;
+#[path = "../support/machine.rs"]
+mod machine;
 mod report;
 mod servers;
 mod turn_crate;
@@ -35,13 +37,13 @@ fn main() -> ExitCode {
     let only = value_of(&arguments, "--only");
     let rounds = value_of(&arguments, "--rounds").and_then(|count| count.parse().ok());
     let rounds = rounds.unwrap_or(if is_quick { 1 } else { ROUNDS });
-    let load_before = report::load_average();
+    let load_before = machine::load_average();
     let results = measure(rounds, Pace::new(is_quick), only);
     let text = report::markdown(&results, rounds, is_quick, &load_before);
     println!("{text}");
     if only.is_none() && !is_quick {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
-        if let Err(error) = report::write(file, &text) {
+        if let Err(error) = machine::write(file, "compare", &text) {
             eprintln!("{file}: {error}");
             return ExitCode::FAILURE;
         }
@@ -115,9 +117,11 @@ fn line(case: &Case, outcome: &Outcome) -> String {
     let bound = if outcome.is_lower_bound { " at least" } else { "" };
     let p50 = figures.way(case.ways[0]).latency.quantile(0.5).map_or(0, |time| time.as_micros());
     format!(
-        "{:.0} packets/s{bound}, {:.0} ns each, loss {:.3} %, p50 {p50} us",
+        "{:.0} packets/s{bound}, {:.0} ns each, {:.0} % of the core, loss {:.3} %, p50 {p50} us, generator late p99 {} us",
         figures.delivered_rate(),
         figures.cpu_per_packet().unwrap_or_default(),
-        figures.loss() * 100.0
+        figures.cpu_share().unwrap_or_default() * 100.0,
+        figures.loss() * 100.0,
+        figures.late.quantile(0.99).map_or(0, |late| late.as_micros())
     )
 }

@@ -1,23 +1,23 @@
 //! The tables: medians with the smallest and the largest of all rounds.
 
 use std::fmt::Write;
-use std::fs;
-use std::process::Command;
+use std::time::Duration;
 
 use relais::bench::{Way, WayFigures};
 use relais::relay::Transport;
 
-use super::Results;
 use super::cases::{CASES, Case, Outcome, Work};
-use super::goals;
-
-/// What stands before the tables is the file's own; a run replaces what follows this line.
-const MARK: &str = "<!-- What follows is written by benches/compare/run. -->";
+use super::{Results, goals, machine};
 
 pub const RELAIS: &str = "Relais";
 pub const PEERS: [&str; 2] = ["coturn", "`turn` crate"];
 pub const FORWARDERS: [&str; 3] =
     ["forwarder, one call for a packet", "forwarder, recvmmsg and sendmmsg", "forwarder, GRO and GSO"];
+
+/// Loss above which a server's CPU time at an equal load is no figure to hold another against.
+const MOST_LOSS: f64 = 0.01;
+/// A generator that sends later than this, for one packet of a hundred, disturbs what it measures.
+const MOST_LATE: Duration = Duration::from_millis(1);
 
 /// Middle, smallest and largest of some figures.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,26 @@ pub fn cpu(outcome: &Outcome) -> Option<f64> {
     outcome.figures.as_ref()?.cpu_per_packet()
 }
 
+/// Share of the packets due that did not come, of the way that lost most.
+pub fn loss(outcome: &Outcome) -> Option<f64> {
+    outcome.figures.as_ref().map(|figures| figures.loss())
+}
+
+/// Whether a server carried the load of a row: one that loses packets batches what is left, and looks cheap.
+pub fn carried(results: &Results, case: usize, server: &'static str) -> bool {
+    spread(results, case, server, loss).is_some_and(|loss| loss.median <= MOST_LOSS)
+}
+
+/// Whether the generator was late, or its sockets full, in half of the rounds.
+fn was_disturbed(results: &Results, case: usize, server: &'static str) -> bool {
+    let disturbed = spread(results, case, server, |outcome| {
+        let figures = outcome.figures.as_ref()?;
+        let is_late = figures.late.quantile(0.99).is_some_and(|late| late > MOST_LATE);
+        Some(f64::from(u8::from(is_late || figures.limited_by_generator)))
+    });
+    disturbed.is_some_and(|disturbed| disturbed.median > 0.0)
+}
+
 /// Packets delivered per second.
 pub fn rate(outcome: &Outcome) -> Option<f64> {
     outcome.figures.as_ref().map(|figures| figures.delivered_rate())
@@ -68,31 +88,14 @@ pub fn p50(outcome: &Outcome) -> Option<f64> {
     latency.quantile(0.5).map(|time| time.as_nanos() as f64 / 1000.0)
 }
 
-/// Writes the tables to `file`, behind what was written there by hand.
-pub fn write(file: &str, tables: &str) -> std::io::Result<()> {
-    let before = fs::read_to_string(file).unwrap_or_default();
-    let kept = before.split(MARK).next().unwrap_or_default().trim_end();
-    fs::write(file, format!("{kept}\n\n{MARK}\n\n{tables}"))
-}
-
-/// The three load averages, as text.
-pub fn load_average() -> String {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
-}
-
 /// Everything, as it stands in `RESULTS.md`.
 pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &str) -> String {
     let mut text = String::new();
     let pace = if is_quick { "quick run" } else { "whole run" };
     let _ = writeln!(
         text,
-        "{pace}, {rounds} rounds, commit {}; {}, Linux {}, load average {load_before} before and {} after. Medians, \
-         with least and most in brackets.\n",
-        output("git", &["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"]),
-        processor(),
-        output("uname", &["-r"]),
-        load_average()
+        "{pace}, {rounds} rounds, {}. Medians, with least and most in brackets.\n",
+        machine::text(load_before)
     );
     let all = || CASES.iter().enumerate();
     text += "## Goals\n\n";
@@ -104,13 +107,26 @@ pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &
         if let Work::Equal(rate) = case.work {
             let name = format!("{}, {rate:.0}/s", case.name.split(", 20,000").next().unwrap_or_default());
             row(&mut text, &name, &columns, |server| {
-                spread(results, index, server, cpu).map(|found| in_thousands(found, 2))
+                let mut cell = in_thousands(spread(results, index, server, cpu)?, 2);
+                cell += if carried(results, index, server) { "" } else { " \\*" };
+                cell += if was_disturbed(results, index, server) { " †" } else { "" };
+                Some(cell)
             });
         }
     }
+    text += "\n\\* It lost more than 1 % and is left out of the goals: who is overloaded batches by necessity.\n\
+             † The generator was late (p99 over 1 ms) or its own sockets were full.\n";
+    let equal = || all().filter(|(_, case)| matches!(case.work, Work::Equal(_)));
+    text += "\n## Loss at the same load, in percent\n\n";
+    head(&mut text, "work", &columns);
+    for (index, case) in equal() {
+        row(&mut text, case.name, &columns, |server| {
+            spread(results, index, server, |outcome| Some(loss(outcome)? * 100.0)).map(|found| plain(found, 2))
+        });
+    }
     text += "\n## Median latency at the same load, in microseconds\n\n";
     head(&mut text, "work", &columns);
-    for (index, case) in all().filter(|(_, case)| matches!(case.work, Work::Equal(_))) {
+    for (index, case) in equal() {
         row(&mut text, case.name, &columns, |server| spread(results, index, server, p50).map(|found| plain(found, 0)));
     }
     let servers: Vec<_> = [RELAIS].into_iter().chain(PEERS).collect();
@@ -196,16 +212,4 @@ fn plain(found: Spread, digits: usize) -> String {
 fn in_thousands(found: Spread, digits: usize) -> String {
     let Spread { median, least, most } = found;
     plain(Spread { median: median / 1000.0, least: least / 1000.0, most: most / 1000.0 }, digits)
-}
-
-fn output(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    output.map_or_else(|_| "unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("model name"));
-    let cores = text.lines().filter(|line| line.starts_with("processor")).count();
-    format!("{}, {cores} cores", line.unwrap_or(": unknown").trim_start_matches([' ', '\t', ':']))
 }

@@ -51,6 +51,8 @@ pub struct Figures {
     pub memory: Option<u64>,
     /// How late the generator itself was with what was due.
     pub late: Histogram,
+    /// Datagrams that the server sent and the generator's sockets had no room for.
+    pub missed: u64,
     /// The generator could not keep up: what the server could have done is not known.
     pub limited_by_generator: bool,
 }
@@ -100,6 +102,7 @@ impl Figures {
             "server_cpu_ns_per_packet": self.cpu_per_packet().map(f64::round),
             "server_cpu_share": self.cpu_share(),
             "server_memory_bytes": self.memory,
+            "generator_missed": self.missed,
             "generator_late_p99_us": micros(self.late.quantile(0.99)),
             "limited_by_generator": self.limited_by_generator,
         })

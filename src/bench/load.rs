@@ -1,10 +1,14 @@
 //! The hot loop: sends what is due, whatever has come back, and takes what comes. One thread, which spins while something
 //! is due soon.
 
+use std::collections::HashSet;
 use std::io;
+use std::net::UdpSocket;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
+use super::beat::{self, Beat, Step};
+use super::drops;
 use super::figures::{Figures, WayFigures};
 use super::link::{Link, SCRATCH};
 use super::outbox::Outbox;
@@ -29,43 +33,8 @@ const DRAIN: u64 = 200_000_000;
 const LONGEST_DRAIN: u64 = 1_500_000_000;
 /// A generator that is behind by this share of the step, at its end, was the limit.
 const BEHIND: u64 = 20;
-
-/// A step of load.
-#[derive(Clone, Debug)]
-pub struct Step {
-    /// Packets per second, both ways together.
-    pub rate: f64,
-    /// Packets that are due at the same moment, on the same flow.
-    pub burst: usize,
-    pub ways: Vec<Way>,
-    /// Not counted, at the start.
-    pub warm: Duration,
-    pub time: Duration,
-    /// Packets per second that the first flow sends to its peer beside its share, in bursts of 12.
-    pub hot: f64,
-}
-
-/// When the packets of one way are due: flow after flow, at even distances.
-#[derive(Debug)]
-struct Beat {
-    way: Way,
-    interval: f64,
-    start: u64,
-    count: u64,
-    /// All on this flow.
-    only: Option<usize>,
-    burst: usize,
-}
-
-impl Beat {
-    fn due(&self) -> u64 {
-        self.start + (self.count as f64 * self.interval) as u64
-    }
-
-    fn flow(&self, flows: usize) -> usize {
-        self.only.unwrap_or((self.count % flows.max(1) as u64) as usize)
-    }
-}
+/// The same of one whose own sockets dropped this share of what was due: half of what a search allows.
+const MISSED: f64 = 0.000_5;
 
 /// What a step counts.
 #[derive(Default)]
@@ -75,7 +44,8 @@ struct Counts {
     figures: Figures,
     per_flow: [Vec<u32>; 2],
     offered_per_flow: [Vec<u32>; 2],
-    hot_flow: Option<u32>,
+    /// The flow that counts apart, both ways.
+    hot: Option<u32>,
 }
 
 impl Counts {
@@ -85,7 +55,7 @@ impl Counts {
 
     /// Where packets of a flow count.
     fn place(&mut self, way: Way, flow: u32) -> &mut WayFigures {
-        if way == Way::ToPeer && self.hot_flow == Some(flow) {
+        if self.hot == Some(flow) {
             return self.figures.hot.get_or_insert_default();
         }
         &mut self.figures.ways[way as usize]
@@ -113,6 +83,8 @@ impl Counts {
 /// The generator with its clients and peers.
 pub struct Engine {
     field: Field,
+    /// The first of clients and peers that are read.
+    first: usize,
     framing: Framing,
     size: usize,
     poller: Poller,
@@ -134,14 +106,16 @@ impl Engine {
     /// Takes over what was set up.
     pub fn new(plan: &Plan, field: Field) -> io::Result<Self> {
         let poller = Poller::new()?;
-        for (index, link) in field.links.iter().enumerate() {
+        let first = usize::from(plan.deaf);
+        for (index, link) in field.links.iter().enumerate().skip(first) {
             poller.add(link.descriptor(), index as u64)?;
         }
-        for (index, peer) in field.peers.iter().enumerate() {
+        for (index, peer) in field.peers.iter().enumerate().skip(first) {
             poller.add(peer.as_fd(), PEER | index as u64)?;
         }
         Ok(Self {
             field,
+            first,
             framing: plan.framing,
             size: plan.size.max(STAMP),
             poller,
@@ -175,11 +149,13 @@ impl Engine {
         process: Option<&Process>,
         mut progress: impl FnMut(Duration, u64),
     ) -> io::Result<Figures> {
+        let ports = self.ports();
+        let dropped = drops::dropped(&ports);
         let begin = self.now() + 1_000_000;
         let from = begin + step.warm.as_nanos() as u64;
         let until = from + step.time.as_nanos() as u64;
         self.prepare(step, from, until);
-        let mut beats = self.beats(step, begin);
+        let mut beats = beat::of(step, begin);
         let mut cpu = None;
         let mut next_second = from;
         loop {
@@ -211,29 +187,25 @@ impl Engine {
             figures.cpu = process.cpu().map(|after| after.saturating_sub(before));
             figures.memory = process.memory();
         }
+        figures.missed = drops::dropped(&ports).saturating_sub(dropped);
+        let offered: u64 = figures.ways.iter().chain(&figures.hot).map(|way| way.offered).sum();
+        figures.limited_by_generator |= figures.missed as f64 > offered as f64 * MISSED;
         Ok(figures)
+    }
+
+    /// Of all UDP sockets that are read.
+    fn ports(&self) -> HashSet<u16> {
+        let links =
+            self.field.links.iter().skip(self.first).filter(|link| matches!(link, Link::Udp(_))).map(Link::local_addr);
+        let peers = self.field.peers.iter().skip(self.first).map(UdpSocket::local_addr);
+        links.chain(peers).flatten().map(|address| address.port()).collect()
     }
 
     fn prepare(&mut self, step: &Step, from: u64, until: u64) {
         let flows = self.field.flows.len();
         let zeros = || [vec![0; flows], vec![0; flows]];
         self.counts = Counts { from, until, per_flow: zeros(), offered_per_flow: zeros(), ..Counts::default() };
-        self.counts.hot_flow = (step.hot > 0.0).then_some(0);
-    }
-
-    fn beats(&self, step: &Step, begin: u64) -> Vec<Beat> {
-        let ways = step.ways.len().max(1) as f64;
-        let interval = step.burst as f64 * ways / step.rate.max(f64::MIN_POSITIVE) * 1e9;
-        let beat = |(index, way): (usize, &Way)| {
-            let start = begin + (interval * index as f64 / ways) as u64;
-            Beat { way: *way, interval, start, count: 0, only: None, burst: step.burst }
-        };
-        let mut beats: Vec<Beat> = step.ways.iter().enumerate().map(beat).collect();
-        if step.hot > 0.0 {
-            let interval = 12.0 / step.hot * 1e9;
-            beats.push(Beat { way: Way::ToPeer, interval, start: begin, count: 0, only: Some(0), burst: 12 });
-        }
-        beats
+        self.counts.hot = (step.hot > 0.0).then_some(0);
     }
 
     /// Sends what is due of one way, up to a share of the turn.
@@ -402,7 +374,7 @@ impl Engine {
         figures.size = self.size;
         for (way, (got, offered)) in counts.per_flow.iter().zip(&counts.offered_per_flow).enumerate() {
             let losses = got.iter().zip(offered).enumerate().filter(|(flow, (_, offered))| {
-                let is_hot = way == 0 && counts.hot_flow == Some(*flow as u32);
+                let is_hot = counts.hot == Some(*flow as u32);
                 **offered > 0 && !is_hot
             });
             let losses = losses.map(|(_, (got, offered))| 1.0 - (f64::from(*got) / f64::from(*offered)).min(1.0));

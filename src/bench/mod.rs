@@ -3,7 +3,9 @@
 //! The load is an open loop: packets are due at fixed moments, a late answer does not hold up the next packet, and latency
 //! counts from the moment a packet was due. Everything is bounded by the named limits here.
 
+mod beat;
 mod control;
+mod drops;
 mod figures;
 pub mod forwarder;
 mod histogram;
@@ -21,11 +23,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+pub use beat::Step;
 pub use control::{ControlFigures, run as run_control, suits as suits_control};
 pub use figures::{Figures, WayFigures, micros};
 pub use histogram::Histogram;
 pub use link::Tls;
-pub use load::{Engine, Step};
+pub use load::Engine;
 pub use packet::{Framing, STAMP, Way};
 pub use process::Process;
 pub use search::{Found, search};

@@ -36,8 +36,7 @@ pub fn search<E>(
             good = rate;
             found.best = Some(figures);
         } else {
-            // A generator that is the limit loses nothing at the server.
-            found.is_lower_bound = is_good;
+            found.is_lower_bound = is_good || figures.limited_by_generator;
             bad = Some(rate);
         }
         rate = match bad {

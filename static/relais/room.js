@@ -99,7 +99,7 @@ export class Room extends EventTarget {
     this.#signaling.leave();
   }
 
-  /** The network came back: does not wait for the end of the delay. */
+  /** The network came back or changed: does not wait for the end of the delay, and tries whether the server still hears us. */
   retry() {
     this.#signaling.retryNow();
   }
@@ -314,6 +314,8 @@ export class Room extends EventTarget {
   #onPeer(peer, type, detail) {
     if (type === "problem") console.warn("relais: negotiation:", detail);
     if (type === "state" && peer.absent) this.#judgeAbsent(peer);
+    // Its restart needs the server, and the same change of the network may have cut us off from it.
+    if (type === "state" && peer.state === "disconnected") this.#signaling.probe();
     if (type === "trouble") this.#tell("trouble", { peer, ...detail });
     else this.#tell("change", { peer, type });
   }

@@ -14,6 +14,8 @@ const LONGEST_DELAY = 8_000;
 /** Our own ping: browsers do not show the WebSocket's, and a dead network closes nothing. */
 const PING_EVERY = 15_000;
 const ANSWER_WITHIN = 10_000;
+/** The same when there is a reason to doubt the network. */
+const PROBED_WITHIN = 3_000;
 /** Messages kept while the socket is away; a call needs some dozens. */
 const QUEUE_LIMIT = 256;
 /** Fatal for the connection, not for us: come back with back-off. */
@@ -36,6 +38,7 @@ export class Signaling extends EventTarget {
   #retryTimer;
   #pingTimer;
   #answerTimer;
+  #probing = false;
 
   /**
    * `{ url, room, stream?, token?, name?, instance, session?, seq?, WebSocket? }`. With `stream` (`streamer` or `viewer`)
@@ -89,11 +92,18 @@ export class Signaling extends EventTarget {
     }
   }
 
-  /** The network came back: do not wait for the end of the delay. */
+  /** The network came back: do not wait for the end of the delay, nor trust a socket that may be of the old network. */
   retryNow() {
-    if (this.#state !== "waiting") return;
+    if (this.#state !== "waiting") return this.probe();
     this.#attempt = 0;
     this.connect();
+  }
+
+  /** Something broke that may have taken the socket with it: finds out at once, and connects again if so. */
+  probe() {
+    if (this.#state !== "joined" || this.#probing) return;
+    this.#probing = true;
+    this.#ping(PROBED_WITHIN);
   }
 
   /** Leaves the room for good; our place and our relay credentials end with it. */
@@ -120,7 +130,7 @@ export class Signaling extends EventTarget {
     } catch {
       return;
     }
-    clearTimeout(this.#answerTimer);
+    this.#answered();
     if (message.type === "joined") this.#joined(message);
     else if (message.type === "error") this.#failed(message);
     else if (message.type !== "pong" && this.#isNew(message)) this.#tell("message", message);
@@ -135,7 +145,7 @@ export class Signaling extends EventTarget {
     this.#session = message.session;
     this.#attempt = 0;
     this.#become("joined");
-    this.#pingTimer = setInterval(() => this.#ping(), PING_EVERY);
+    this.#pingTimer = setInterval(() => this.#probing || this.#ping(), PING_EVERY);
     this.#tell("joined", message);
     for (const waiting of this.#queue.splice(0)) this.#write(waiting);
   }
@@ -156,14 +166,19 @@ export class Signaling extends EventTarget {
     return true;
   }
 
-  #ping() {
+  #ping(within) {
     this.#write({ type: "ping" });
-    this.#expectAnswer();
+    this.#expectAnswer(within);
   }
 
-  #expectAnswer() {
+  #expectAnswer(within = ANSWER_WITHIN) {
     clearTimeout(this.#answerTimer);
-    this.#answerTimer = setTimeout(() => this.#lost(), ANSWER_WITHIN);
+    this.#answerTimer = setTimeout(() => this.#lost(), within);
+  }
+
+  #answered() {
+    clearTimeout(this.#answerTimer);
+    this.#probing = false;
   }
 
   #lost() {
@@ -187,7 +202,7 @@ export class Signaling extends EventTarget {
 
   #drop() {
     clearInterval(this.#pingTimer);
-    clearTimeout(this.#answerTimer);
+    this.#answered();
     const socket = this.#socket;
     this.#socket = null;
     socket?.close();

@@ -82,12 +82,13 @@ export function restartIce(page) {
 /**
  * What the page's newest live peer connection has by now: decoded video frames; the selected pair's candidates as type,
  * protocol (for a relay candidate of its own: the protocol between client and server) and URL of the server; the username
- * fragments of its own for which checks succeeded.
+ * fragments that are agreed, and what is known of every pair: under which fragments it runs, whether a check of ours
+ * succeeded, how many of the other side's we answered, the priorities of its candidates (the lesser first).
  */
 export function callState(page) {
   return page.evaluate(async () => {
     const connection = window.labPeerConnections.findLast(({ connectionState }) => connectionState !== 'closed');
-    if (!connection) return { state: 'none', frames: 0, bytes: 0, fragments: [] };
+    if (!connection) return { state: 'none', frames: 0, bytes: 0, pairs: [] };
     const stats = [...(await connection.getStats()).values()];
     const byId = new Map(stats.map((entry) => [entry.id, entry]));
     const video = stats.filter(({ type, kind }) => type === 'inbound-rtp' && kind === 'video');
@@ -98,15 +99,28 @@ export function callState(page) {
       const entry = byId.get(id);
       return entry && { type: entry.candidateType, protocol: entry.relayProtocol ?? entry.protocol, url: entry.url ?? null };
     };
-    const succeeded = stats.filter(({ type, state }) => type === 'candidate-pair' && state === 'succeeded');
+    const fragment = (description) => /^a=ice-ufrag:(.+)$/m.exec(description?.sdp ?? '')?.[1].trim() ?? null;
+    const told = ({ id, localCandidateId, remoteCandidateId, state, responsesSent }) => {
+      const ends = [byId.get(localCandidateId), byId.get(remoteCandidateId)];
+      return {
+        id,
+        chosen: id === pair?.id,
+        fragments: ends.map((end) => end?.usernameFragment),
+        succeeded: state === 'succeeded',
+        answered: responsesSent ?? 0,
+        priorities: ends.map((end) => end?.priority ?? 0).sort((one, other) => one - other),
+      };
+    };
     return {
       state: connection.connectionState,
+      stable: connection.signalingState === 'stable',
       frames: total('framesDecoded'),
       bytes: total('bytesReceived'),
       local: pair && candidate(pair.localCandidateId),
       remote: pair && candidate(pair.remoteCandidateId),
-      fragments: succeeded.map(({ localCandidateId }) => byId.get(localCandidateId)?.usernameFragment),
-      fragment: /^a=ice-ufrag:(.+)$/m.exec(connection.localDescription?.sdp ?? '')?.[1].trim() ?? null,
+      ours: fragment(connection.localDescription),
+      theirs: fragment(connection.remoteDescription),
+      pairs: stats.filter(({ type }) => type === 'candidate-pair').map(told),
     };
   });
 }

@@ -6,7 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 import { callState, offerTurnsOnly, restartIce, startBrowser } from './browser.mjs';
 import { assertKind, assertRoutes, needsRelay, routeOf } from './kinds.mjs';
-import { SERVER, connectRouted, createSide, removeSides } from './network.mjs';
+import { SERVER, connectRouted, createSide, moveClient, moveRouter, removeSides } from './network.mjs';
 import { clickToPicture, openPages } from './page.mjs';
 
 const DEADLINE_MS = 60_000;
@@ -14,14 +14,23 @@ const POLL_MS = 50;
 const BEST_WAY_WITHIN_MS = 15_000;
 /** Frames that must come in ten seconds: a picture that freezes is no call. A loaded machine makes few of them. */
 const LEAST_FRAMES = 20;
-/** What a relayed call may take at most to come back on a loaded machine, and how long a direct one may stand still. */
+/** What a call may take at most to come back through the relay or another network on a loaded machine, and how long a direct one may stand still. */
 const BACK_WITHIN_MS = 30_000;
 const STANDSTILL_MS = 2_000;
+/** Seconds for which pictures must go on in the other network. */
+const LASTS_FOR = 3;
+
+/** What may happen in mid-call. */
+export const EVENTS = {
+  restart: 'server restarted',
+  moved: "router's address changed",
+  roamed: "client's address changed",
+};
 
 let rooms = 0;
 
 /**
- * Makes the call `{ name, page, kinds, turnsOnly }`, `again` times more in new rooms, and asserts its outcome. `seconds` is
+ * Makes the call `{ name, page, kinds, turnsOnly, event }`, `again` times more in new rooms, and asserts its outcome. `seconds` is
  * how long frames are counted. Returns what was measured.
  */
 export async function callAcross(server, directory, call, { seconds, again = 0 }) {
@@ -44,7 +53,8 @@ export async function callAcross(server, directory, call, { seconds, again = 0 }
     }
     measured.states = await chosenWay(pages, call);
     measured.frames = await framesIn(pages, seeing(call), seconds);
-    if (call.restart) measured.gaps = await restartServer(server, pages, call);
+    if (call.event === 'restart') measured.gaps = await restartServer(server, pages, call);
+    else if (call.event) Object.assign(measured, await move(call.event, sides[0], pages, call));
     else if (call.page === 'call') Object.assign(measured, await restart(pages, call, seconds));
     return measured;
   } catch (error) {
@@ -130,22 +140,55 @@ async function framesIn(pages, sees, seconds) {
   return frames;
 }
 
-/** An ICE restart in the call: checks succeed under new names on both sides, and pictures go on. */
+/** An ICE restart in the call: new names are agreed, checks succeed under them, and pictures go on. */
 async function restart(pages, call, seconds) {
   const before = await Promise.all(pages.map(callState));
   const started = performance.now();
   await restartIce(pages[1]);
-  await until('the ICE restart', async () => {
-    const seen = await Promise.all(pages.map(callState));
-    return {
-      seen,
-      done: seen.every(({ fragment, fragments, local }, side) => local && fragment !== before[side].fragment && fragments.includes(fragment)),
-    };
+  const seen = await until('the ICE restart', async () => {
+    const now = await Promise.all(pages.map(callState));
+    return { seen: now, done: isRestarted(before, now) };
   });
   const restarted = Math.round(performance.now() - started);
+  const kept = seen.some((state) => !succeeds(state));
   const framesAfter = await framesIn(pages, seeing(call), seconds);
   const statesAfter = await chosenWay(pages, call);
-  return { restarted, framesAfter, statesAfter };
+  return { restarted, kept, framesAfter, statesAfter };
+}
+
+function isRestarted(before, now) {
+  const agreed = now.every(({ stable, ours, theirs, local }, side) => stable && local && ours !== before[side].ours && theirs === now[1 - side].ours);
+  return agreed && now.some(succeeds) && now.every((state) => succeeds(state) || keepsBetter(state));
+}
+
+function chosenPair({ pairs }) {
+  return pairs.find(({ chosen }) => chosen);
+}
+
+/** The pairs under the names that are agreed now. */
+function fresh({ pairs, ours, theirs }) {
+  return pairs.filter(({ fragments }) => fragments[0] === ours && fragments[1] === theirs);
+}
+
+function succeeds(state) {
+  return fresh(state).some(({ succeeded }) => succeeded);
+}
+
+/**
+ * Chromium (156) gives up new pairs unchecked that have a lower priority than the one it uses, which a restart leaves in use
+ * for as long as it works. That is so where a router's address was learnt from a check (peer reflexive, 110) before the STUN
+ * server told it (server reflexive, 100): after the restart the same way comes as the lesser. This side then sends no checks
+ * under the new names, and those of the other side, which it answers, have to do.
+ */
+function keepsBetter(state) {
+  const chosen = chosenPair(state);
+  const ways = fresh(state).filter(({ answered }) => answered > 0);
+  return chosen !== undefined && ways.length > 0 && ways.every((way) => outranks(chosen, way));
+}
+
+/** RFC 8445 section 6.1.2.3: the lesser of both priorities counts first. */
+function outranks({ priorities: one }, { priorities: other }) {
+  return one[0] > other[0] || (one[0] === other[0] && one[1] > other[1]);
 }
 
 /**
@@ -171,6 +214,31 @@ async function restartServer(server, pages, { kinds }) {
   const most = needsRelay(kinds) ? BACK_WITHIN_MS : STANDSTILL_MS;
   if (gaps.some((gap) => gap > most)) throw new Error(`stood still for ${gaps.join(' and ')} ms`);
   return gaps;
+}
+
+/**
+ * The network of the first side changes in mid-call: its router's public address (`moved`) or its own (`roamed`). The pages
+ * must find another way by themselves. Returns for how long each stood still, and the way after it.
+ */
+async function move(event, side, pages, call) {
+  const clocks = pages.map((page) => watch(page));
+  const before = await callState(pages[1]);
+  try {
+    if (event === 'moved') moveRouter(side);
+    else moveClient(side);
+    await until('pictures through the other network', async () => {
+      const other = chosenPair(await callState(pages[1]));
+      const still = clocks.map((clock) => Math.round(clock.still()));
+      return { seen: { still, other }, done: other && other.id !== chosenPair(before).id && still.every((time) => time < 500) };
+    });
+    // It must last: a packet that was still on its way is no call.
+    await framesIn(pages, seeing(call), LASTS_FOR);
+  } finally {
+    await Promise.all(clocks.map(({ end }) => end()));
+  }
+  const gaps = clocks.map(({ longest }) => Math.round(longest()));
+  if (gaps.some((gap) => gap > BACK_WITHIN_MS)) throw new Error(`stood still for ${gaps.join(' and ')} ms`);
+  return { gaps, statesAfter: await chosenWay(pages, call) };
 }
 
 /** Watches from now on for how long no frame came. */
@@ -203,14 +271,15 @@ function watch(page) {
 }
 
 /** One line that tells what was measured. */
-export function told({ probed, states, statesAfter, pictures, frames, framesAfter, restarted, gaps }, seconds) {
+export function told(call, { probed, states, statesAfter, pictures, frames, framesAfter, restarted, kept, gaps }, seconds) {
   const parts = [probed.join(' | '), `way ${states.map(routeOf).join(', ')}`];
   const times = pictures.filter((both) => both.length > 0).map((both) => both.join('/'));
   if (times.length > 0) parts.push(`picture after ${times.join(', ')} ms`);
   parts.push(`${frames.join(' and ')} frames in ${seconds} s`);
   if (restarted !== undefined) {
-    parts.push(`ICE restart ${restarted} ms, way ${statesAfter.map(routeOf).join(', ')}, ${framesAfter.join(' and ')} frames`);
+    const old = kept ? ', old pair kept for its priority' : '';
+    parts.push(`ICE restart ${restarted} ms${old}, way ${statesAfter.map(routeOf).join(', ')}, ${framesAfter.join(' and ')} frames`);
   }
-  if (gaps) parts.push(`server restarted: still for ${gaps.join(' and ')} ms`);
+  if (gaps) parts.push(`${EVENTS[call.event]}: still for ${gaps.join(' and ')} ms${statesAfter ? `, way ${statesAfter.map(routeOf).join(', ')}` : ''}`);
   return parts.join('; ');
 }

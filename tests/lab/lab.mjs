@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-import { callAcross, told } from './call.mjs';
+import { EVENTS, callAcross, told } from './call.mjs';
 import { KINDS, createPublicSegment } from './network.mjs';
 import { PAGES, publishPages } from './page.mjs';
 import { MATRIX, MEASURED, table } from './results.mjs';
@@ -43,7 +43,7 @@ async function run(call) {
   try {
     const again = results && MEASURED.includes(call.name) ? 4 : 0;
     const measured = await callAcross(server, directory, call, { seconds: count, again });
-    console.log(`ok    ${call.name}: ${told(measured, count)} (${seconds()} s, load ${measured.load})`);
+    console.log(`ok    ${call.name}: ${told(call, measured, count)} (${seconds()} s, load ${measured.load})`);
     return { call, measured };
   } catch (error) {
     console.log(`FAIL  ${call.name} (${seconds()} s): ${error.stack ?? error}`);
@@ -65,7 +65,7 @@ function parseArguments(words) {
   return { binary: resolve(file), results: target, calls: chosen };
 }
 
-/** `CALLER/CALLEE`, `PAGE:CALLER/CALLEE`, `restart:CALLER/CALLEE`; `,turns` after it. */
+/** `CALLER/CALLEE`, `PAGE:CALLER/CALLEE`, `EVENT:CALLER/CALLEE`; `,turns` after it. */
 function parseCall(word) {
   const [route, ...options] = word.split(',');
   const [pair, first = 'call'] = route.split(':').reverse();
@@ -73,8 +73,9 @@ function parseCall(word) {
   if (kinds.length !== 2 || !kinds.every((kind) => Object.hasOwn(KINDS, kind))) {
     throw new Error(`${pair} is not CALLER/CALLEE of ${Object.keys(KINDS).join(', ')}`);
   }
-  const restart = first === 'restart';
-  if (!restart && !PAGES.includes(first)) throw new Error(`${first} is not one of ${PAGES.join(', ')}, restart`);
+  const event = Object.hasOwn(EVENTS, first) ? first : null;
+  if (!event && !PAGES.includes(first)) throw new Error(`${first} is not one of ${[...PAGES, ...Object.keys(EVENTS)].join(', ')}`);
+  if (['moved', 'roamed'].includes(event) && KINDS[kinds[0]].address !== 'private') throw new Error(`${kinds[0]} does not translate`);
   if (options.some((option) => option !== 'turns')) throw new Error(`${options} is not turns`);
-  return { name: word, page: restart ? 'call' : first, kinds, restart, turnsOnly: options.includes('turns') };
+  return { name: word, page: event ? 'call' : first, kinds, event, turnsOnly: options.includes('turns') };
 }

@@ -63,8 +63,8 @@ export const KINDS = {
 };
 
 const SIDES = {
-  a: { router: '203.0.113.20', router6: '2001:db8:1::20', lan: '192.168.1', public: '198.51.100.0', first: 1 },
-  b: { router: '203.0.113.30', router6: '2001:db8:1::30', lan: '192.168.2', public: '198.51.100.128', first: 129 },
+  a: { router: '203.0.113.20', moved: '203.0.113.21', router6: '2001:db8:1::20', lan: '192.168.1', public: '198.51.100.0', first: 1 },
+  b: { router: '203.0.113.30', moved: '203.0.113.31', router6: '2001:db8:1::30', lan: '192.168.2', public: '198.51.100.128', first: 129 },
 };
 
 /** Runs `command` in the namespace `ns` and returns what it printed. */
@@ -160,6 +160,25 @@ export function connectRouted(sides) {
     const others = sides.filter((other) => other !== side).map((other) => `router-${other.ns}`);
     for (const ns of ['srv', ...others]) ip(ns, `route replace ${lan.network}/${lan.length} via ${via}`);
   }
+}
+
+/** The router of `side`, which translates, gets another public address: every mapping it had is gone, nobody tells the client. */
+export function moveRouter({ ns }) {
+  const { router, moved } = SIDES[ns];
+  changeAddress(`router-${ns}`, 'wan', `${router}/24`, `${moved}/24`);
+}
+
+/** The client of `side` gets another address of its own, as when it joins another network. */
+export function moveClient({ ns, address }) {
+  const { lan } = SIDES[ns];
+  changeAddress(ns, 'eth0', `${address}/24`, `${lan}.3/24`);
+  ip(ns, `route add default via ${lan}.1`);
+}
+
+/** The first is taken away before the second comes: else it would take the second, of the same network, with it. */
+function changeAddress(ns, name, from, to) {
+  ip(ns, `address del ${from} dev ${name}`);
+  ip(ns, `address add ${to} dev ${name}`);
 }
 
 /** Takes both clients and their routers down again, as far as they came. */

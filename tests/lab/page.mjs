@@ -69,13 +69,15 @@ async function call(pages, origins, room, invite) {
 
 /** Milliseconds from the second side's click on “join” to the first picture of the other one, for both sides. */
 export async function clickToPicture(pages) {
+  // Decoded frames are counted before the page is told of the first one.
   const marks = await Promise.all(
-    pages.map((page) =>
-      page.evaluate(() => {
+    pages.map(async (page) => {
+      await page.waitForFunction(() => performance.getEntriesByName('relais:first-frame').length > 0);
+      return page.evaluate(() => {
         const at = (name) => performance.timeOrigin + performance.getEntriesByName(name).at(-1)?.startTime;
         return { click: at('relais:join'), picture: at('relais:first-frame') };
-      }),
-    ),
+      });
+    }),
   );
   return marks.map(({ picture }) => Math.round(picture - marks[1].click));
 }

@@ -43,7 +43,7 @@ export function table(outcomes, binary) {
   const loads = outcomes.flatMap(({ measured }) => (measured ? [Number(measured.load)] : []));
   const place = ({ call }) => TABLE.indexOf(call.name);
   const ordered = [...outcomes].sort((one, other) => place(one) - place(other));
-  const calls = ordered.filter(({ call }) => !call.restart);
+  const calls = ordered.filter(({ call }) => !call.event);
   return `# Results of the NAT laboratory
 
 Written by \`tests/lab/run --results tests/lab/RESULTS.md\` on ${new Date().toISOString().slice(0, 10)}: ${cpus().length} cores, Linux ${release().split('-')[0]},
@@ -72,7 +72,7 @@ must not notice; a relayed one must be back within 5,000 ms.
 
 | A / B | way of A, of B | A | B | load |
 |---|---|---|---|---|
-${ordered.filter(({ call }) => call.restart).map(restarted).join('\n')}
+${ordered.filter(({ call }) => call.event === 'restart').map(restarted).join('\n')}
 `;
 }
 

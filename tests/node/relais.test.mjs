@@ -192,6 +192,28 @@ test('a broken socket is resumed in the same place', async () => {
   assert.deepEqual([guest.id, sockets.length, host.peers[0].id], [id, 2, id]);
 });
 
+test('a connection that breaks shows that the socket is dead, and is restarted as soon as another one stands', async () => {
+  let isCut = false;
+  /** Whatever is sent or comes after the cut is lost, as in a network that one has left. */
+  class Cut extends WebSocket {
+    #isOld = !isCut;
+    send = (data) => this.#isLost() || super.send(data);
+    emit = (...event) => this.#isLost() || super.emit(...event);
+    #isLost = () => this.#isOld && isCut;
+  }
+  const host = await enter('cut');
+  const guest = await enter('cut', { WebSocket: Cut });
+  await Promise.all([connected(host), connected(guest)]);
+  const { connection } = guest.peers[0];
+  isCut = true;
+  const back = happens(guest, 'joined');
+  connection.connectionState = 'disconnected';
+  connection.onconnectionstatechange();
+  // Its own ping would tell it in up to 25 s, for which this does not wait.
+  assert.equal((await back).resumed, true);
+  assert.equal(connection.restarts, 1);
+});
+
 test('nobody takes the place of another page by its instance, unless that page is away', async () => {
   const dir = await mkdtemp(path.join(tmpdir(), 'relais-node-'));
   const file = path.join(dir, 'relais.toml');

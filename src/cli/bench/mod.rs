@@ -220,6 +220,7 @@ fn plan(args: &Args, server: SocketAddr) -> anyhow::Result<Plan> {
         gso: !args.no_gso && bench::has_gso(server),
         gro: !args.no_gro,
         expires: clock::now().unix + bench::MAX_TIME.as_secs() + SPARE,
+        deaf: false,
     })
 }
 
@@ -279,6 +280,7 @@ fn load(args: &Args, plan: &Plan, most_rate: f64, process: Option<&Process>) -> 
         warm: WARM[usize::from(args.search)],
         time: Duration::from_secs_f64(seconds),
         hot: args.hot,
+        hot_way: Way::ToPeer,
     };
     let progress = report::Progress::new(args.json);
     progress.say(&format!("{} allocations at {}", plan.allocations, plan.server));
