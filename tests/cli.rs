@@ -27,7 +27,7 @@ fn every_command_explains_itself() {
         ),
         (&["check", "--help"], &["<HOST>", "--user", "--ca", "--insecure", "--json"]),
         (&["credentials", "--help"], &["--name", "--ttl", "--json", "--secret-file"]),
-        (&["invite", "--help"], &["--room", "--role", "--ttl", "--base-url"]),
+        (&["invite", "--help"], &["--room", "--role", "--ttl", "--base-url", "--qr"]),
         (&["install", "--help"], &["--domain", "--email", "--public-ip", "--no-acme", "--dry-run", "--root"]),
         (&["uninstall", "--help"], &["--purge", "--dry-run", "--root"]),
         (&["status", "--help"], &["--watch", "--json", "--state-dir"]),
@@ -297,6 +297,12 @@ fn an_invite_opens_its_room_for_its_role_and_time() {
 
     let live = server.place.run(&["invite", "--room", "show", "--role", "viewer", "--domain", "call.example.org"]);
     assert!(live.success().starts_with("https://call.example.org:8443/live/show#t="), "{live:?}");
+
+    let scanned =
+        server.place.run(&["invite", "--qr", "--room", "show", "--role", "streamer", "--base-url", "https://a.b"]);
+    let (link, code) = scanned.success().split_once('\n').expect("a link and a code");
+    assert!(link.starts_with("https://a.b/live/show/studio#t="), "{link}");
+    assert_eq!(Some(code), relais::qr::terminal(link).as_deref(), "the code says the link");
 }
 
 #[test]

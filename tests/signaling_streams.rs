@@ -115,6 +115,44 @@ fn a_streamer_invites_viewers_and_nobody_else_invites() {
     for (link, role) in [(1, Role::Streamer), (1, Role::Host), (1, Role::Member), (2, Role::Viewer)] {
         assert_eq!(world.command(link, invite(role)), [format!("{link} complaint NotHost")], "{role:?}");
     }
-    assert_eq!(world.command(1, Command::Kick(peer("v"))), ["1 complaint NotHost"]);
-    assert_eq!(world.command(1, Command::Close), ["1 complaint NotHost"]);
+}
+
+#[test]
+fn a_streamer_removes_a_viewer_and_others_still_come_by_the_same_link() {
+    let mut world = world();
+    world.join(1, streamer("t").token("own"));
+    world.join(2, viewer("v").token("link").instance("page"));
+    world.join(3, viewer("w").token("link").instance("other"));
+    assert_eq!(world.command(3, Command::Kick(peer("v"))), ["3 complaint NotHost"]);
+    let told = world.command(1, Command::Kick(peer("v")));
+    assert_eq!(told, ["1 peer-left v Kicked", "2 closed Kicked", "gone v"], "viewers do not see one another");
+    assert_eq!(world.join(4, viewer("x").token("link").instance("page")), ["4 closed Kicked"], "the same page");
+    assert!(world.join(5, viewer("y").token("link").instance("third")).contains(&"1 peer-joined y polite".into()));
+}
+
+#[test]
+fn a_streamer_locks_the_stream_and_who_watches_stays() {
+    let mut world = world();
+    world.join(1, streamer("t"));
+    world.join(2, viewer("v"));
+    world.join(3, plain("p").alias("7"));
+    assert_eq!(world.command(2, Command::Lock(true)), ["2 complaint NotHost"]);
+    assert_eq!(world.command(1, Command::Close), ["1 complaint NotHost"], "it ends by leaving");
+    let told = world.command(1, Command::Lock(true));
+    assert_eq!(told, ["1 lock true by t", "2 lock true by t", "3 lock true by t"]);
+    for (link, late) in [(4, viewer("w")), (5, plain("x"))] {
+        assert_eq!(world.join(link, late), [format!("{link} closed RoomLocked")]);
+    }
+    // Whoever was in comes back: by its session, also after a reload; and so does the streamer.
+    let (secret, seq) = world.position(2);
+    world.lose(2);
+    let told = world.join(6, viewer("v").resume(&secret, Some(seq)));
+    assert!(told.contains(&"6 joined v resumed [t impolite connected]".into()), "{told:?}");
+    let told = world.join(7, viewer("z").instance("after the reload").resume(&secret, Some(seq)));
+    assert!(told.contains(&"7 joined z new [t impolite connected]".into()), "{told:?}");
+    let (secret, seq) = world.position(1);
+    let told = world.join(8, streamer("u").instance("after the reload").resume(&secret, Some(seq)));
+    assert!(told.contains(&"8 joined u new [p polite connected, z polite connected]".into()), "{told:?}");
+    assert_eq!(world.command(8, Command::Lock(false)), ["3 lock false by u", "7 lock false by u", "8 lock false by u"]);
+    assert!(world.join(9, plain("x")).contains(&"8 peer-joined x polite".into()));
 }

@@ -9,7 +9,7 @@ use super::flags::{Flags, IdentityFlags};
 use super::{UsageError, print, reach, words};
 use crate::clock;
 use crate::credentials::token::{Claims, Role, Tokens};
-use crate::state;
+use crate::{qr, state};
 
 /// What `relais invite` takes.
 #[derive(clap::Args)]
@@ -29,6 +29,9 @@ pub struct Args {
     /// Start of the link [default: https:// with the domain, public address or default route, and the TCP port]
     #[arg(long, value_name = "URL", value_parser = base_url)]
     base_url: Option<String>,
+    /// Print the link as a QR code, too, for a phone to scan off the terminal
+    #[arg(long)]
+    qr: bool,
     #[command(flatten)]
     identity: Flags<IdentityFlags>,
 }
@@ -56,7 +59,7 @@ impl From<RoleWord> for Role {
     }
 }
 
-/// Prints the link on standard output.
+/// Prints the link on standard output, and its QR code where that is asked for.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.identity.load()?.config;
     let base = args.base_url.clone().or_else(|| reach::base_url(&config)).ok_or_else(|| {
@@ -66,7 +69,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let now = clock::now().unix;
     let claims = Claims::new(&args.room, args.role.into(), args.name.clone(), now, args.ttl.as_secs());
     let token = Tokens::new(key.into_bytes()).mint(&claims);
-    print(&format!("{base}{}#t={token}\n", path(&claims)));
+    let link = format!("{base}{}#t={token}", path(&claims));
+    print(&format!("{link}\n"));
+    if args.qr {
+        let code = qr::terminal(&link).ok_or_else(|| anyhow::anyhow!("the link is too long for a QR code"))?;
+        print(&code);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,7 +82,8 @@ fn path(claims: &Claims) -> String {
     match (claims.room.as_str(), claims.role) {
         ("*", _) => "/".into(),
         (room, Role::Host | Role::Member) => format!("/call/{room}"),
-        (stream, Role::Streamer | Role::Viewer) => format!("/live/{stream}"),
+        (stream, Role::Streamer) => format!("/live/{stream}/studio"),
+        (stream, Role::Viewer) => format!("/live/{stream}"),
     }
 }
 
@@ -97,6 +106,7 @@ mod tests {
         assert_eq!(path_of("*", Role::Host), "/");
         assert_eq!(path_of("a", Role::Member), "/call/a");
         assert_eq!(path_of("a", Role::Viewer), "/live/a");
+        assert_eq!(path_of("a", Role::Streamer), "/live/a/studio");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 // The figures of each connection, with small charts of the last minute and a half: one card per person.
 
 import { sparkline } from "./chart.js";
-import { addTexts, currentLanguage, say, text } from "./i18n.js";
+import { addTexts, currentLanguage, label, say, text } from "./i18n.js";
 import texts from "./lang/figures.js";
+import { icon } from "./notices.js";
 
 addTexts(texts);
 
@@ -21,10 +22,13 @@ export class Figures {
   #options;
   #cards = new Map();
 
-  /** `nameOf` says how a peer is called; `only`: `in` or `out`, where media goes one way. */
-  constructor(list, { nameOf = (peer) => peer.name || text("someone"), only = null } = {}) {
+  /**
+   * `nameOf` says how a peer is called; `only`: `in` or `out`, where media goes one way; `remove` is called with the peer
+   * whose card's button for that is pressed, and without it there is none.
+   */
+  constructor(list, { nameOf = (peer) => peer.name || text("someone"), only = null, remove = null } = {}) {
     this.#list = list;
-    this.#options = { nameOf, side: DIRECTIONS.indexOf(only) };
+    this.#options = { nameOf, side: DIRECTIONS.indexOf(only), remove };
   }
 
   /** Brings every card up to date; a new reading of a peer moves its charts on. Returns how many cards there are. */
@@ -78,11 +82,12 @@ export function wireFigures(log, inCall) {
   });
 }
 
-function makeCard(peer, { nameOf, side }) {
+function makeCard(peer, { nameOf, side, remove }) {
   const element = make("article", "figures-card");
   const head = make("header", "", element);
   const name = make("h3", "", head);
   const way = make("span", "way", head);
+  const button = remove && removeButton(head, () => remove(peer));
   const rows = ROWS.map((row) => makeRow(oneSide(row, side), element));
   const picture = make("dl", "figures-pictures", element);
   const pictures = PICTURES.filter((_, index) => side < 0 || index === side).map((key) => {
@@ -94,6 +99,7 @@ function makeCard(peer, { nameOf, side }) {
     element,
     update() {
       name.textContent = nameOf(peer);
+      if (button) label(button, "control.kick", { name: nameOf(peer) });
       way.hidden = !peer.route;
       way.dataset.route = peer.route?.kind ?? "";
       way.textContent = peer.route ? routeText(peer.route) : "";
@@ -102,6 +108,14 @@ function makeCard(peer, { nameOf, side }) {
       drawn = peer.figures;
     },
   };
+}
+
+function removeButton(parent, pressed) {
+  const button = make("button", "remove", parent);
+  button.type = "button";
+  button.append(icon("remove"));
+  button.addEventListener("click", pressed);
+  return button;
 }
 
 /** The row of one direction alone, where there is but one. */

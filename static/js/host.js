@@ -1,12 +1,11 @@
 // What a host may do to others: remove somebody, lock the room, end it for everybody. Others do not see these controls.
 
-import { say } from "./i18n.js";
+import { ask, setUpConfirm, withdrawQuestion } from "./confirm.js";
 import { notify } from "./notices.js";
 import { peerAt } from "./tiles.js";
 import { byId } from "./views.js";
 
 let current = () => null;
-let confirmed = null;
 let closing = false;
 
 /** Did this page end the room itself? */
@@ -43,25 +42,12 @@ export function setUpHost(room) {
       current()?.close();
     });
   });
-  byId("confirm").addEventListener("close", () => {
-    const { returnValue } = byId("confirm");
-    const act = confirmed;
-    confirmed = null;
-    if (returnValue === "yes") act?.();
-  });
+  setUpConfirm();
 }
 
 /** A new call: what the last one ended with is over. */
 export function resetHost() {
   closing = false;
   document.body.classList.remove("host");
-  if (byId("confirm").open) byId("confirm").close("");
-}
-
-function ask(verb, key, values, act) {
-  confirmed = act;
-  say(byId("confirm-text"), key, values);
-  say(byId("confirm-yes"), `confirm.${verb}-yes`);
-  byId("confirm").returnValue = "";
-  byId("confirm").showModal();
+  withdrawQuestion();
 }

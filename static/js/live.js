@@ -124,7 +124,7 @@ function rejoin() {
 function onFatal(code, message) {
   unnotify("server");
   refusal = { code, message };
-  if (isLive() && code !== "replaced") notify("notice.gone", { reason: message || code }, { id: "gone", kind: "warn" });
+  if (isLive() && !["replaced", "kicked", "room-closed"].includes(code)) notify("notice.gone", { reason: message || code }, { id: "gone", kind: "warn" });
   else leave();
 }
 

@@ -38,6 +38,12 @@ export function showViewers(room) {
   say(byId("no-watchers"), waiting, { count });
 }
 
+/** Only a stream that the server knows can be locked. */
+export function showLock(room) {
+  byId("lock").checked = room?.locked ?? false;
+  byId("lock").disabled = room?.state !== "joined";
+}
+
 export function showDevices(media) {
   const { devices } = media;
   for (const select of document.querySelectorAll("[data-pick]")) {

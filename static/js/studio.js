@@ -1,6 +1,7 @@
 // The studio of a stream: what is sent, when, to whom, and how it gets there.
 
 import { followRoom } from "./call-log.js";
+import { ask, setUpConfirm, withdrawQuestion } from "./confirm.js";
 import { Figures } from "./figures.js";
 import { addTexts, say, setUpLanguages, text } from "./i18n.js";
 import liveTexts from "./lang/live.js";
@@ -11,7 +12,7 @@ import { clearNotices, notify, unnotify } from "./notices.js";
 import { showQr } from "./qr.js";
 import { askedMode, setUpRelay } from "./relay-switch.js";
 import { join } from "../relais.js";
-import { fillQualities, setClock, showAir, showDevices, showLink, showPreview, showViewers } from "./studio-views.js";
+import { fillQualities, setClock, showAir, showDevices, showLink, showLock, showPreview, showViewers } from "./studio-views.js";
 import { limitFor, QUALITIES, StudioMedia } from "./studio-media.js";
 import { takeToken, tokenFor } from "./token.js";
 import { byId, refuse, show } from "./views.js";
@@ -22,7 +23,7 @@ const QUALITY_KEY = "relais.quality";
 
 const log = startLog("studio");
 const media = new StudioMedia();
-const figures = new Figures(byId("figures-list"), { nameOf, only: "out" });
+const figures = new Figures(byId("figures-list"), { nameOf, only: "out", remove });
 const relaySwitch = setUpRelay(setRelay);
 let room = null;
 let relay = askedMode();
@@ -127,6 +128,7 @@ function wireRoom(mine) {
     refresh();
   });
   on("viewers", refresh);
+  on("lock", refresh);
   on("draining", () => notify("notice.draining", {}, { id: "server", kind: "warn" }));
   on("closed", ({ code, message }) => onFatal(code, message));
 }
@@ -150,6 +152,7 @@ function leave() {
   sessionStorage.removeItem(sessionKey);
   media.stop();
   clearNotices();
+  withdrawQuestion();
   refresh();
 }
 
@@ -161,6 +164,21 @@ async function retry() {
 
 function nameOf(peer) {
   return peer.name || text("studio.viewer", { number: numbers.get(peer) ?? "" });
+}
+
+function remove(peer) {
+  const name = nameOf(peer);
+  ask("kick", "studio.remove", { name }, () => {
+    room?.kick(peer);
+    log.add("removed", { peer: peer.id });
+    notify("studio.removed", { name });
+  });
+}
+
+function setLock() {
+  const { checked } = byId("lock");
+  room?.lock(checked);
+  notify(checked ? "studio.locked" : "studio.unlocked", {}, { id: "lock" });
 }
 
 function goLive(from = Date.now()) {
@@ -239,6 +257,7 @@ function refreshMedia() {
 function refresh() {
   showAir(since, room?.state ?? "closed");
   showViewers(room);
+  showLock(room);
   // Before it is live there is nothing to measure.
   byId("no-watchers").hidden = figures.update(since && room ? room.peers : []) > 0;
 }
@@ -270,6 +289,8 @@ function wireControls() {
     if (url) await navigator.share({ title: name, url }).catch(() => {});
     else notify("copy.no-server", {}, { kind: "warn" });
   });
+  byId("lock").addEventListener("change", setLock);
+  setUpConfirm();
   wireQr(click, link);
   wirePaste(name);
   setClock(() => since);

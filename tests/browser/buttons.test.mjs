@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
-import { DESKTOP, PHONE, startBrowser } from "./support/browser.mjs";
-import { enter, join, newRoom, picturesArrive, says } from "./support/call.mjs";
+import { DESKTOP, keepShared, PHONE, shared, startBrowser } from "./support/browser.mjs";
+import { enter, join, needsATap, newRoom, picturesArrive, says } from "./support/call.mjs";
 import { startServer } from "./support/server.mjs";
 
 let server;
@@ -24,6 +24,7 @@ for (const { name, words, ...size } of [
     const browser = await startBrowser({ ca: server.ca, ...size });
     try {
       await browser.context.grantPermissions(["clipboard-read", "clipboard-write", "camera", "microphone"], { origin: server.origin });
+      await browser.context.addInitScript(keepShared);
       const page = await browser.page();
       await home(page, words);
       await beforeTheCall(page, words);
@@ -118,6 +119,8 @@ async function inTheCall(page, words, browser) {
     await page.click(button);
     await page.locator(".toast", { hasText: words.copied }).first().waitFor();
   }
+  await page.click("#share");
+  assert.equal((await shared(page)).url, page.url(), "nobody needs an invitation on loopback");
   await page.click("#fullscreen");
   await page.waitForFunction(() => document.fullscreenElement !== null);
   await page.click("#fullscreen");
@@ -139,13 +142,7 @@ async function inTheCall(page, words, browser) {
 
 /** A browser that wants a tap before it lets sound out. */
 async function theSound(page, browser) {
-  await page.evaluate(() => {
-    const { play } = HTMLMediaElement.prototype;
-    HTMLMediaElement.prototype.play = () => {
-      HTMLMediaElement.prototype.play = play;
-      return Promise.reject(new DOMException("not yet", "NotAllowedError"));
-    };
-  });
+  await page.evaluate(needsATap);
   const guest = await browser.page();
   await join(guest, page.url(), "Bob");
   await page.click("#sound");

@@ -1,11 +1,12 @@
-// Call by id: our page with itself, and with a page of another's that speaks stock Socket.IO.
+// Call by id: our page with itself, and with a page of another's that speaks stock Socket.IO. The first of two pages is on a
+// phone and in French, the second on a desktop and in English.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 
-import { startBrowser } from "./support/browser.mjs";
-import { look, picturesArrive, picturesArriveOnBoth, says, until } from "./support/call.mjs";
+import { PHONE, startBrowser } from "./support/browser.mjs";
+import { look, needsATap, picturesArrive, picturesArriveOnBoth, says, until } from "./support/call.mjs";
 import { servePages } from "./support/pages.mjs";
 import { startServer } from "./support/server.mjs";
 
@@ -17,7 +18,7 @@ let pages;
 
 before(async () => {
   [server, theirs] = await Promise.all([startServer(), servePages()]);
-  [ada, bob] = await Promise.all([startBrowser({ ca: server.ca }), startBrowser({ ca: server.ca })]);
+  [ada, bob] = await Promise.all([startBrowser({ ca: server.ca, viewport: PHONE, locale: "fr-FR", hasTouch: true, colorScheme: "dark" }), startBrowser({ ca: server.ca })]);
 });
 
 after(async () => {
@@ -62,7 +63,7 @@ test("a call: rings, is answered, is seen and heard, and ends for both", async (
   const [one, two] = pages;
   const id = await idOf(one);
   await dial(one, await idOf(two));
-  await one.locator("#waiting h2", { hasText: "Ringing…" }).waitFor();
+  await one.locator("#waiting h2", { hasText: "Ça sonne…" }).waitFor();
   await two.locator("#ring[open]").waitFor();
   assert.equal(await two.locator("#caller").textContent(), id);
   assert.equal(await two.title(), "Somebody is calling – Relais");
@@ -84,7 +85,7 @@ test("a call: rings, is answered, is seen and heard, and ends for both", async (
   await two.locator(".tile:not(.screen):not(.dark)").waitFor();
   await one.click("#open-figures");
   await one.locator(".figures-card").waitFor();
-  await one.waitForFunction(() => /in \d+.*bit\/s/.test(document.querySelector(".figures-card").textContent));
+  await one.waitForFunction(() => /reçu \d+.*bit\/s/.test(document.querySelector(".figures-card").textContent));
   const [download] = await Promise.all([one.waitForEvent("download"), one.click("#save-log", { noWaitAfter: true })]);
   const kept = readFileSync(await download.path(), "utf8");
   const kinds = new Set(JSON.parse(kept).entries.map(({ kind }) => kind));
@@ -100,8 +101,11 @@ test("a call: rings, is answered, is seen and heard, and ends for both", async (
   await inLobby(two);
   await toast(two, "The other side hung up.");
   for (const page of pages) assert.equal(await page.evaluate(() => document.querySelector("#self-video").srcObject), null, "the camera is off");
+  await one.evaluate(needsATap);
   await dial(two, id);
   await one.click("#accept");
+  await one.click("#sound");
+  await one.locator("#sound").waitFor({ state: "hidden" });
   await picturesArriveOnBoth(...pages);
 });
 
@@ -111,7 +115,7 @@ test("declined by button and by key, taken back, and nobody there", async () => 
     await dial(one, await idOf(two));
     await two.locator("#ring[open]").waitFor();
     await decline();
-    await toast(one, "The call was declined.");
+    await toast(one, "L’appel a été refusé.");
     await inLobby(one);
     await two.locator("#ring").waitFor({ state: "hidden" });
   }
@@ -120,11 +124,11 @@ test("declined by button and by key, taken back, and nobody there", async () => 
   await one.click("#hang-up");
   await toast(two, "You missed a call from");
   await dial(one, "nobody-has-this");
-  await toast(one, "Nobody has this id now.");
+  await toast(one, "Personne n’a cet identifiant");
   await dial(one, "");
-  await one.locator("#dial-problem", { hasText: "Type or paste the id" }).waitFor();
+  await one.locator("#dial-problem", { hasText: "Tapez ou collez l’identifiant" }).waitFor();
   await dial(one, await idOf(one));
-  await one.locator("#dial-problem", { hasText: "That is your own id" }).waitFor();
+  await one.locator("#dial-problem", { hasText: "C’est votre propre identifiant" }).waitFor();
 });
 
 test("who is talking declines others; two who call each other at once talk", async () => {
@@ -134,7 +138,7 @@ test("who is talking declines others; two who call each other at once talk", asy
   await third.goto(`${server.origin}/call-by-id`);
   const busy = await pages[1].evaluate(() => document.querySelector("#my-id").textContent);
   await dial(third, busy);
-  await toast(third, "The call was declined.");
+  await toast(third, "L’appel a été refusé.");
   await pages[0].click("#hang-up");
   await inLobby(pages[1]);
   const ids = [await idOf(third), await idOf(pages[1])];
@@ -200,7 +204,7 @@ test("the socket breaks: the same id again", async () => {
   const fresh = await idOf(one);
   assert.notEqual(fresh, id);
   await one.evaluate(() => window.sockets.at(-1).close());
-  await one.waitForFunction(() => window.sockets.length === 2 && document.querySelector("#presence-text").textContent === "Ready");
+  await one.waitForFunction(() => window.sockets.length === 2 && document.querySelector("#presence-text").textContent === "Prêt");
   assert.equal(await idOf(one), fresh);
   await dial(pages[1], fresh);
   await one.click("#accept");
@@ -234,10 +238,12 @@ test("a page of another's is called, and calls", async () => {
 
 test("French, the log before a call, and who is not let in", async () => {
   const [one] = pages;
-  await one.click("#page-bar [data-language=fr]");
   await one.locator("h1", { hasText: "Appel par identifiant" }).waitFor();
   await one.locator("#presence-text", { hasText: "Prêt" }).waitFor();
   await one.click("#page-bar [data-language=en]");
+  await one.locator("h1", { hasText: "Call by id" }).waitFor();
+  await one.click("#page-bar [data-language=fr]");
+  await one.locator("h1", { hasText: "Appel par identifiant" }).waitFor();
   const [download] = await Promise.all([one.waitForEvent("download"), one.click("#lobby [data-save-log]", { noWaitAfter: true })]);
   assert.match(download.suggestedFilename(), /^relais-call-by-id-/);
   // Not on loopback alone: there nobody needs an invitation.

@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { accessible } from "./support/axe.mjs";
-import { DESKTOP, PHONE, startBrowser } from "./support/browser.mjs";
+import { DESKTOP, keepShared, PHONE, shared, startBrowser } from "./support/browser.mjs";
 import { startFirefox } from "./support/firefox.mjs";
 import { startServer } from "./support/server.mjs";
 
@@ -225,7 +225,7 @@ test("a server that is gone", async () => {
 test("two devices test together, each shows both results", async () => {
   const guest = await startBrowser({ ca: server.ca, viewport: PHONE, colorScheme: "dark", locale: "fr-FR" });
   try {
-    const page = await open();
+    const page = await open(browser, { prepare: (mine) => mine.addInitScript(keepShared) });
     await soon(page);
     await page.click("#with-start");
     const link = await page.locator("#with-address:not(:empty)").textContent();
@@ -233,6 +233,8 @@ test("two devices test together, each shows both results", async () => {
     await page.click("#with-copy");
     await page.locator('#with-said[data-text="check.with.copied"]').waitFor();
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), link);
+    await page.click("#with-share");
+    assert.equal((await shared(page)).url, link);
     const code = page.locator("#with-qr img.qr");
     await code.waitFor();
     assert.ok((await code.evaluate((image) => image.naturalWidth)) > 40, "a QR code of the link");

@@ -35,7 +35,7 @@ after(async () => {
 for (const { name, ...size } of SIZES) {
   test(`the pages of a stream on a ${name}`, async () => {
     const browser = await startBrowser({ ca: server.ca, ...size });
-    const shot = (page, state) => photograph(page, `live-${name}-${state}`);
+    const shot = (page, state) => photograph(page, `live-${name}-${state}`, size.colorScheme);
     try {
       await states(await browser.page(), await browser.page(), shot);
       const own = browser.messages.filter((message) => !/401|WebSocket connection to/.test(message));
@@ -52,7 +52,7 @@ for (const { name, ...size } of SIZES) {
   });
 }
 
-async function photograph(page, name) {
+async function photograph(page, name, usual) {
   await page.bringToFront();
   await page.evaluate(() => Promise.allSettled(document.getAnimations().filter((one) => one.effect.getTiming().iterations === 1).map((one) => one.finished)));
   await page.screenshot({ path: path(SHOTS, `${name}.png`), fullPage: name.includes("studio") });
@@ -62,7 +62,7 @@ async function photograph(page, name) {
     await page.emulateMedia({ colorScheme });
     await accessible(page, `${name}, ${colorScheme}`);
   }
-  await page.emulateMedia({ colorScheme: null });
+  await page.emulateMedia({ colorScheme: usual });
 }
 
 async function states(page, viewer, shot) {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
-import { startBrowser } from "./support/browser.mjs";
+import { keepShared, PHONE, shared, startBrowser } from "./support/browser.mjs";
 import { look, until } from "./support/call.mjs";
 import {
   counts, endStream, goLive, keepSockets, momentOf, newStream, openStudio, stands, viewerLink, watch, watches,
@@ -20,7 +20,8 @@ let bob;
 before(async () => {
   [server, pages] = await Promise.all([startServer(), servePages()]);
   const screen = ["--auto-select-desktop-capture-source=Entire screen"];
-  [ada, bob] = await Promise.all([startBrowser({ ca: server.ca, flags: screen }), startBrowser({ ca: server.ca })]);
+  [ada, bob] = await Promise.all([startBrowser({ ca: server.ca, flags: screen }), startBrowser({ ca: server.ca, viewport: PHONE, locale: "fr-FR", hasTouch: true })]);
+  await ada.context.addInitScript(keepShared);
 });
 
 after(async () => {
@@ -135,13 +136,14 @@ test("every button of the viewers' page", async () => {
   await page.selectOption("[data-relay-mode]", "tcp");
   await until(page, "the relay over TCP", ({ local, state }) => local?.relay === "tcp" && state === "connected");
   assert.match((await saved(page, "#settings [data-save-log]")).text, /"relay"/);
+  await page.click("#settings [data-language=en]");
+  assert.match(await page.title(), /live/);
   await page.click("#settings [data-language=fr]");
   assert.match(await page.title(), /en direct/);
   await page.click("#close-settings");
   await page.locator("#badge[data-route=relay]").waitFor();
   await page.click("#open-settings");
   await page.locator("[data-relay]").uncheck();
-  await page.click("#settings [data-language=en]");
   await page.keyboard.press("Escape");
   await watches(page);
   await done(studio, page);
@@ -184,9 +186,12 @@ test("every button of the studio", async () => {
   await studio.selectOption("[data-relay-mode]", "tls");
   await watches(page);
   await studio.locator("[data-relay]").uncheck();
+  await studio.click("#share");
+  assert.match((await shared(studio)).url, /\/live\/.*#t=/);
   await studio.click("#open-qr");
   await studio.locator("#qr-code img").waitFor();
   await studio.click("#close-qr");
+  await locksAndRemoves(studio, page);
   const log = await saved(studio, "#save-log");
   assert.match(log.name, /^relais-studio-.*\.json$/);
   assert.match(log.text, /"live"/);
@@ -198,6 +203,33 @@ test("every button of the studio", async () => {
   await stands(page, "ended");
   await done(studio, page);
 });
+
+/** A locked stream takes nobody new; who is removed is told so, and comes back by the same link. */
+async function locksAndRemoves(studio, watching) {
+  await studio.locator("#lock").check();
+  await watching.waitForFunction(() => document.body.dataset.state === "live");
+  await studio.locator(".toast", { hasText: "The stream is locked" }).waitFor();
+  const late = await bob.page();
+  await late.goto(watching.url());
+  await late.locator("#refused[data-code=room-locked] h1", { hasText: "Le direct est verrouillé" }).waitFor();
+  await studio.locator("#lock").uncheck();
+  await studio.locator(".toast", { hasText: "open again" }).waitFor();
+  await late.click("#retry");
+  await watches(late);
+  await studio.locator(".figures-card").nth(1).locator(".remove[aria-label^='Remove Viewer']").click();
+  await studio.click("#confirm [value='']");
+  await counts(studio, 2);
+  await studio.locator(".figures-card").nth(1).locator(".remove").click();
+  await studio.click("#confirm-yes");
+  await late.locator("#refused[data-code=kicked] h1", { hasText: "Vous avez été exclu du direct" }).waitFor();
+  await studio.locator(".toast", { hasText: "was removed" }).waitFor();
+  await counts(studio, 1);
+  await late.reload();
+  await watches(late);
+  await late.close();
+  await counts(studio, 1);
+  await watches(watching);
+}
 
 test("a viewer's socket breaks, a server restarts: the pictures go on", async () => {
   const studio = await ada.page();

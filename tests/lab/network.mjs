@@ -181,6 +181,21 @@ function changeAddress(ns, name, from, to) {
   ip(ns, `address add ${to} dev ${name}`);
 }
 
+/** Ends whatever still runs on the clients, as a browser that no longer answers. */
+export function endClients() {
+  const named = execFileSync('ip', ['netns', 'list'], { encoding: 'utf8' }).split('\n').map((line) => line.split(' ')[0]);
+  for (const ns of Object.keys(SIDES).filter((side) => named.includes(side))) {
+    const pids = execFileSync('ip', ['netns', 'pids', ns], { encoding: 'utf8' }).split('\n').filter(Boolean);
+    for (const pid of pids) {
+      try {
+        process.kill(Number(pid), 'SIGKILL');
+      } catch (error) {
+        if (error.code !== 'ESRCH') throw error;
+      }
+    }
+  }
+}
+
 /** Takes both clients and their routers down again, as far as they came. */
 export function removeSides() {
   for (const box of boxes.splice(0)) box.kill();

@@ -35,6 +35,10 @@ export async function startServer(binary, directory, others = {}) {
     async again() {
       ({ child, ready } = await start(command, log));
     },
+    /** Starts it again if it is down. */
+    async ensure() {
+      if (child.exitCode !== null || child.signalCode !== null) await this.again();
+    },
   };
 }
 

@@ -155,7 +155,7 @@ impl Hub {
         };
         let no = |fault| Err(Refusal::No(fault));
         match join.room {
-            RoomKey::Call(_) if !has_place && room.bars(join) => no(Fault::Kicked),
+            RoomKey::Call(_) | RoomKey::Stream(_) if !has_place && room.bars(join) => no(Fault::Kicked),
             RoomKey::Call(_) if !has_place && room.locked && join.role != Role::Host => no(Fault::RoomLocked),
             RoomKey::Call(_) if room.members.len() >= self.limits.peers_per_room => no(Fault::RoomFull),
             RoomKey::Direct if room.members.len() >= self.limits.direct_sockets => no(Fault::RoomFull),
@@ -163,8 +163,13 @@ impl Hub {
                 if let Some((holder, fault)) = room.holder(join) {
                     return Err(Refusal::Held { holder, fault });
                 }
-                let is_full = join.role != Role::Streamer && room.viewers() >= self.limits.viewers_per_stream;
-                if is_full { no(Fault::RoomFull) } else { Ok(()) }
+                if join.role == Role::Streamer {
+                    return Ok(());
+                }
+                if room.locked && !has_place {
+                    return no(Fault::RoomLocked);
+                }
+                if room.viewers() >= self.limits.viewers_per_stream { no(Fault::RoomFull) } else { Ok(()) }
             }
             _ => Ok(()),
         }

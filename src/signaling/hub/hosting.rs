@@ -17,11 +17,13 @@ impl Hub {
         is_here
     }
 
-    /// Locks a call room or unlocks it; `by` is who its members are told. False: there is none of that name.
+    /// Locks a room or stream or unlocks it; `by` is who its members are told. False: there is none of that name.
     pub fn handle_lock(&mut self, now: Mono, room: &RoomKey, locked: bool, by: &PeerId) -> bool {
         self.handle_timeout(now);
-        let is_here = matches!(room, RoomKey::Call(_)) && self.rooms.contains_key(room);
-        self.lock(room, locked, by);
+        let is_here = *room != RoomKey::Direct && self.rooms.contains_key(room);
+        if is_here {
+            self.lock(room, locked, by);
+        }
         is_here
     }
 
@@ -48,13 +50,18 @@ impl Hub {
         }
     }
 
-    /// A command that only hosts may give, and of a stream its streamer: it invites viewers, and no more.
+    /// A command that only hosts may give, and of a stream its streamer: it invites viewers, removes them and locks the
+    /// stream. Its end is the streamer's leaving.
     pub(super) fn host(&mut self, me: &PeerId, command: Command) {
         let Some(peer) = self.peers.get(me) else { return };
-        let invites_viewers = matches!(&command, Command::Invite(invite) if invite.role == Role::Viewer);
+        let is_of_streamers = match &command {
+            Command::Kick(_) | Command::Lock(_) => true,
+            Command::Invite(invite) => invite.role == Role::Viewer,
+            _ => false,
+        };
         let may = match peer.room {
             RoomKey::Call(_) => peer.role == Role::Host,
-            RoomKey::Stream(_) => peer.role == Role::Streamer && invites_viewers,
+            RoomKey::Stream(_) => peer.role == Role::Streamer && is_of_streamers,
             RoomKey::Direct => false,
         };
         if !may {
@@ -75,13 +82,15 @@ impl Hub {
         }
     }
 
-    /// `by`: the host, whose own token stays good.
+    /// `by`: the host, whose own token stays good. That of a stream's viewer still opens the stream: its link is given to
+    /// many.
     fn kick(&mut self, id: &PeerId, by: Option<&PeerId>) {
         let Some(peer) = self.peers.get(id) else { return };
         let own = by.and_then(|by| self.peers.get(by)).and_then(|by| by.pass.token.clone());
         let (room, opens_no_other) = (peer.room.clone(), peer.pass.one_room);
         let token = peer.pass.token.clone().filter(|token| Some(token) != own.as_ref());
-        let bar = token.clone().map(Bar::Token).or_else(|| peer.instance.clone().map(Bar::Page));
+        let barred = token.clone().filter(|_| matches!(room, RoomKey::Call(_)));
+        let bar = barred.map(Bar::Token).or_else(|| peer.instance.clone().map(Bar::Page));
         if let (Some(bar), Some(room)) = (bar, self.rooms.get_mut(&room)) {
             room.bar(bar);
         }

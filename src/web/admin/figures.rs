@@ -16,7 +16,7 @@ use crate::relay::Transport;
 use crate::state;
 use crate::web::Web;
 use crate::web::hub::Speech;
-use crate::web::tls::Tls;
+use crate::web::tls::{BACKDATED, Tls};
 
 /// How long the hub may take to count.
 const HUB: Duration = Duration::from_secs(1);
@@ -94,7 +94,7 @@ pub fn server(web: &Web, tls: &Tls) -> Value {
             "rooms": config.limits.rooms,
         },
         "certificate": certificate(web, tls),
-        "authority": tls.authority_pem().and_then(|pem| pem_validity(pem.as_bytes())).map(life),
+        "authority": tls.authority_pem().and_then(|pem| pem_validity(pem.as_bytes())).map(made_here).map(life),
         "acme": web.acme.as_ref().map(|acme| {
             let status = acme.status();
             json!({
@@ -117,6 +117,7 @@ fn certificate(web: &Web, tls: &Tls) -> Value {
     };
     let chain = web.identity.chain();
     let parsed = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok()).map(|(_, leaf)| validity(&leaf));
+    let parsed = if source == "local" { parsed.map(made_here) } else { parsed };
     json!({ "source": source, "from": parsed.map(|(from, _)| from), "until": parsed.map(|(_, until)| until) })
 }
 
@@ -128,6 +129,11 @@ fn pem_validity(pem: &[u8]) -> Option<(i64, i64)> {
 fn validity(certificate: &X509Certificate<'_>) -> (i64, i64) {
     let validity = certificate.validity();
     (validity.not_before.timestamp(), validity.not_after.timestamp())
+}
+
+/// From when a certificate of ours was made, not from when it is valid: a new one is not a day old.
+fn made_here((from, until): (i64, i64)) -> (i64, i64) {
+    (from.saturating_add_unsigned(BACKDATED.as_secs()), until)
 }
 
 fn life((from, until): (i64, i64)) -> Value {

@@ -243,7 +243,7 @@ enum Action {
     Close,
 }
 
-/// `POST /api/admin/room`: locks a call, unlocks it, or ends a call or stream for everybody.
+/// `POST /api/admin/room`: locks a call or stream, unlocks it, or ends it for everybody.
 pub(super) async fn room(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response<Body> {
     let answer = async {
         let RoomWish { kind, name, action } = wish(&shared.web, request).await?;

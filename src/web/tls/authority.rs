@@ -19,7 +19,8 @@ use crate::config::Cidr;
 use super::files::{read_chain, write};
 use super::names::{Permitted, Wanted};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Our certificates are valid from so long before they are made: a client whose clock is a little behind accepts them.
+pub const BACKDATED: Duration = Duration::from_secs(24 * 3600);
 const LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
 /// A CA with less left than a leaf's lifetime is replaced.
 const LEAST_LEFT: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -130,7 +131,7 @@ fn parameters(permitted: &Permitted, now: u64) -> Result<CertificateParams> {
     params.name_constraints =
         Some(NameConstraints { permitted_subtrees: dns.chain(blocks).collect(), excluded_subtrees: Vec::new() });
     // A client whose clock is a little behind still accepts it.
-    set_validity(&mut params, now.saturating_sub(DAY.as_secs()), now + LIFETIME.as_secs());
+    set_validity(&mut params, now.saturating_sub(BACKDATED.as_secs()), now + LIFETIME.as_secs());
     Ok(params)
 }
 
@@ -192,7 +193,7 @@ mod tests {
         Authority::open(dir.path(), &wanted("call.example"), NOW).expect("made");
         let (_, made) = Authority::open(dir.path(), &wanted("other.example"), NOW).expect("made again");
         assert!(matches!(made, Some(Made::Replaced(_))), "{made:?}");
-        let late = NOW + LIFETIME.as_secs() - DAY.as_secs();
+        let late = NOW + LIFETIME.as_secs() - 24 * 3600;
         let (_, made) = Authority::open(dir.path(), &wanted("other.example"), late).expect("made again");
         assert!(matches!(made, Some(Made::Replaced(_))), "{made:?}");
     }

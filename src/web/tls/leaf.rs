@@ -11,11 +11,10 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authority::{Authority, set_validity};
+use super::authority::{Authority, BACKDATED, set_validity};
 use super::files::{read_certified_key, write};
 use super::names::Names;
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
 const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Issued again when less than this is left: a server that is off for some weeks comes back with a valid one.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -54,8 +53,7 @@ fn issue(dir: &Path, authority: &Authority, names: &Names, now: u64) -> Result<(
         params.subject_alt_names.push(SanType::DnsName(name.clone().try_into().context("subject alternative name")?));
     }
     params.subject_alt_names.extend(names.ips.iter().copied().map(SanType::IpAddress));
-    // A client whose clock is a little behind still accepts it.
-    set_validity(&mut params, now.saturating_sub(DAY.as_secs()), now + LIFETIME.as_secs());
+    set_validity(&mut params, now.saturating_sub(BACKDATED.as_secs()), now + LIFETIME.as_secs());
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &authority.issuer)?;
     // A crash between the two leaves a pair that does not match, which the next start replaces.
@@ -102,6 +100,7 @@ mod tests {
     use crate::web::tls::names::Wanted;
 
     const NOW: u64 = 1_763_700_000;
+    const DAY: Duration = Duration::from_secs(24 * 3600);
 
     fn names(ips: &[&str]) -> Names {
         let ips = ips.iter().map(|ip| ip.parse().expect("address")).collect();

@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 
+pub use authority::BACKDATED;
 pub use identity::{Identity, provider};
 
 use crate::config::Config;

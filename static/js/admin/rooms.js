@@ -1,4 +1,4 @@
-// The open rooms: calls may be locked, calls and streams ended.
+// The open rooms: calls and streams may be locked and ended.
 
 import { say, text } from "../i18n.js";
 import { ask, button, post } from "./actions.js";
@@ -37,15 +37,13 @@ function make(key, room) {
   element.dataset.room = room.name;
   const [words, name, kind, members, buttons] = ["div", "strong", "small", "small", "div"].map((tag) => document.createElement(tag));
   name.textContent = room.name;
-  say(kind, room.locked ? "admin.room.locked" : `admin.room.${room.kind}`);
+  say(kind, `admin.room.${room.kind}${room.locked ? "-locked" : ""}`);
   buttons.className = "buttons";
   words.append(name, kind, members);
   const wish = (action) => ({ kind: room.kind, name: room.name, action });
   const values = { name: room.name };
-  if (room.kind === "call") {
-    const verb = room.locked ? "unlock" : "lock";
-    buttons.append(button(verb, values, () => post(verb, values, "/api/admin/room", wish(verb))));
-  }
+  const verb = room.locked ? "unlock" : "lock";
+  buttons.append(button(verb, values, () => post(verb, values, "/api/admin/room", wish(verb))));
   buttons.append(button("close", values, () => ask("close", values, "/api/admin/room", wish("close"))));
   element.append(words, buttons);
   const item = { element, members };

@@ -111,7 +111,8 @@ export default {
     "admin.room.call": "Call",
     "admin.room.live": "Stream",
     "admin.room.by-id": "Calls by id",
-    "admin.room.locked": "Call, locked",
+    "admin.room.call-locked": "Call, locked",
+    "admin.room.live-locked": "Stream, locked",
     "admin.member": "1 person",
     "admin.members": "{count} people",
 
@@ -294,7 +295,8 @@ export default {
     "admin.room.call": "Appel",
     "admin.room.live": "Direct",
     "admin.room.by-id": "Appels par identifiant",
-    "admin.room.locked": "Appel, verrouillé",
+    "admin.room.call-locked": "Appel, verrouillé",
+    "admin.room.live-locked": "Direct, verrouillé",
     "admin.member": "1 personne",
     "admin.members": "{count} personnes",
 

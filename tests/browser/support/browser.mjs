@@ -1,5 +1,6 @@
 // Real Chromium: every start is an instance of its own, with a home, a profile and a certificate store of its own.
 
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -58,15 +59,35 @@ export async function startBrowser({ ca = null, devices = true, refuse = false, 
     async close() {
       await context.close();
       rmSync(home, { recursive: true, force: true, maxRetries: 5 });
+      noErrors(browser.messages);
     },
   };
   return browser;
+}
+
+/** No error was in the console, but for what browsers themselves note of requests that were refused or not answered. */
+export function noErrors(messages) {
+  const isError = (text) => /^(error|uncaught):/.test(text) && !/Failed to load resource|WebSocket connection to|WebSocket is closed/.test(text);
+  assert.deepEqual(messages.filter(isError), [], "no error in the console");
 }
 
 /** Puts a CA into a new certificate store in the directory `store`: Firefox's profile, or where Chromium looks on Linux. */
 export function trust(store, ca) {
   execFileSync("certutil", ["-N", "-d", `sql:${store}`, "--empty-password"]);
   execFileSync("certutil", ["-A", "-d", `sql:${store}`, "-t", "C,,", "-n", "relais test", "-i", ca]);
+}
+
+/** A system with a chooser to share by, which Chromium on Linux has not: give it to `addInitScript`. */
+export function keepShared() {
+  navigator.share = async (what) => {
+    window.shared = what;
+  };
+}
+
+/** What the page gave to the system's chooser. */
+export async function shared(page) {
+  await page.waitForFunction(() => window.shared);
+  return page.evaluate(() => window.shared);
 }
 
 /** Runs in the page before its own scripts: remembers every connection that it makes, so that a test can ask it. */

@@ -91,6 +91,15 @@ export async function hangUp(page) {
   if (await page.locator("#hang-up").isVisible()) await page.click("#hang-up");
 }
 
+/** A browser that wants a tap before it lets sound out. Runs in the page. */
+export function needsATap() {
+  const { play } = HTMLMediaElement.prototype;
+  HTMLMediaElement.prototype.play = () => {
+    HTMLMediaElement.prototype.play = play;
+    return Promise.reject(new DOMException("not yet", "NotAllowedError"));
+  };
+}
+
 let rooms = 0;
 
 /** A room that no other test uses. */

@@ -9,7 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import puppeteer from "puppeteer-core";
 
-import { DESKTOP, trust } from "./browser.mjs";
+import { DESKTOP, noErrors, trust } from "./browser.mjs";
 
 const DEADLINE = 30_000;
 
@@ -68,6 +68,7 @@ export async function startFirefox({ ca = null, locale = "en-US", colorScheme = 
     async close() {
       await browser.close();
       rmSync(home, { recursive: true, force: true, maxRetries: 5 });
+      noErrors(messages);
     },
   };
 }
