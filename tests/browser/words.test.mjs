@@ -161,6 +161,9 @@ test("an insecure page explains itself and links to the secure one", async () =>
       await page.locator("#refused h1", { hasText: "This page is not secure" }).waitFor();
       const href = await page.locator("#secure-link").getAttribute("href");
       assert.equal(href, `https://${host}/call/blue-fox-42#t=${insecure.ready.invite}`);
+      await page.goto(`http://${host}/live/blue-fox-42/studio`);
+      const studio = `https://${host}/live/blue-fox-42/studio#t=${insecure.ready.invite}`;
+      await page.locator(`#secure-link[href="${studio}"]`).waitFor();
     });
   } finally {
     await insecure.stop();
