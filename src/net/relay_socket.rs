@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::grants::{Charge, Lease};
 use super::hairpin::Listing;
@@ -15,13 +15,33 @@ use crate::relay::{Family, RelayId};
 
 /// Socket buffers asked for: bursts of video must not be lost while another socket has its turn.
 const BUFFER: usize = 4 << 20;
+/// Receive buffer of a relay socket: what one allocation gets from its peers, while all clients share one listener. With as
+/// much for each as for all of them, packets to clients would come seconds late where those to peers are lost.
+const RELAY_RECEIVE: usize = 512 << 10;
+/// Least receive buffer of a relay socket: as much as the kernel gives by default, some hundred packets of video.
+const LEAST_RECEIVE: usize = 128 << 10;
+/// What the receive buffers of a shard's relay sockets are to stay below while each has more than the least.
+const ALL_RECEIVE: usize = 32 << 20;
 
-/// Opens a relay socket on `address`: as [`open`], and the kernel keeps ICMP errors for us (RFC 8656 section 11.5).
+/// Opens a relay socket on `address`: as [`open`] with a smaller receive buffer, and the kernel keeps ICMP errors for us
+/// (RFC 8656 section 11.5).
 pub(super) fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = open(address)?;
+    if sys::force_receive_buffer(socket.as_fd(), RELAY_RECEIVE).is_err() {
+        socket.set_recv_buffer_size(RELAY_RECEIVE)?;
+    }
     sys::report_errors(socket.as_fd(), address.is_ipv6())?;
     socket.bind(&address.into())?;
     Ok(socket.into())
+}
+
+/// Gives the relay socket of this number less memory where its shard has many.
+pub(super) fn share_memory(socket: BorrowedFd<'_>, number: u32) {
+    let share = (ALL_RECEIVE / (number as usize + 1)).max(LEAST_RECEIVE);
+    if share < RELAY_RECEIVE && sys::force_receive_buffer(socket, share).is_err() {
+        // More memory than its share is no reason to refuse an allocation.
+        let _ = SockRef::from(&socket).set_recv_buffer_size(share);
+    }
 }
 
 /// A UDP socket for `address`, not bound yet and ready for the packet path: not blocking, one family, large buffers,
@@ -130,5 +150,24 @@ impl<S: AsFd> RelaySockets<S> {
     /// One past the highest number in use.
     pub(super) fn end(&self) -> u32 {
         self.slots.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_relay_sockets_share_memory() {
+        let granted = |number| {
+            let socket = bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+            share_memory(socket.as_fd(), number);
+            SockRef::from(&socket).recv_buffer_size().expect("its size")
+        };
+        let first = granted(0);
+        assert!(first <= 2 * RELAY_RECEIVE, "no more than was asked for, as the kernel counts: {first}");
+        assert!(granted(40) == first, "forty are not many");
+        let of_many = granted(10_000);
+        assert!((LEAST_RECEIVE..=2 * LEAST_RECEIVE).contains(&of_many), "{of_many}");
     }
 }

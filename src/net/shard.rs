@@ -17,7 +17,7 @@ use super::forward::{self, Forwarder};
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
 use super::pace::Pace;
-use super::relay_socket::{RelaySocket, RelaySockets};
+use super::relay_socket::{self, RelaySocket, RelaySockets};
 use super::sys::{self, Poller, RECEIVE_BATCH, Ready};
 use super::udp::{Arena, Failed, Path, Payload, Region};
 use super::{Shared, addresses};
@@ -55,13 +55,16 @@ pub(super) struct Shard {
     closing: Vec<RelayId>,
     /// Listeners, and relay sockets, that had more waiting than their share of the turn.
     behind: (Vec<bool>, VecDeque<u32>),
+    /// Counts turns, so that not always the same relay socket is the first to go on.
+    turns: usize,
 }
 
-/// Datagrams of a turn.
+/// What a turn took: datagrams of either side, and the messages that they came in.
 #[derive(Default)]
 struct Taken {
     from_clients: u64,
     from_peers: u64,
+    messages: u64,
 }
 
 impl Shard {
@@ -93,6 +96,7 @@ impl Shard {
             opening: VecDeque::new(),
             closing: Vec::new(),
             behind: (Vec::new(), VecDeque::new()),
+            turns: 0,
         })
     }
 
@@ -126,8 +130,7 @@ impl Shard {
             self.flush(&arena);
             arena.reset();
             self.published.publish(&self.relay, &self.counters);
-            let datagrams = taken.from_clients + taken.from_peers;
-            if let Some(rest) = pace.after_turn(datagrams, clock.elapsed().as_nanos() as u64) {
+            if let Some(rest) = pace.after_turn(taken.messages, clock.elapsed().as_nanos() as u64) {
                 thread::sleep(rest);
             }
         }
@@ -155,18 +158,18 @@ impl Shard {
         for &Ready { token, has_errors } in ready {
             let Ok(number) = u32::try_from(token) else { continue };
             if number & LISTENER != 0 {
-                taken.from_clients += self.receive_clients(now, (number & !LISTENER) as usize, arena);
+                self.receive_clients(now, (number & !LISTENER) as usize, arena, &mut taken);
                 continue;
             }
             if has_errors {
                 self.receive_errors(now, number, None);
             }
-            taken.from_peers += self.receive_peers(now, number, arena);
+            self.receive_peers(now, number, arena, &mut taken);
             since_listeners += 1;
             if since_listeners == RELAYS_PER_TURN {
                 since_listeners = 0;
                 for index in 0..self.listeners.len() {
-                    taken.from_clients += self.receive_clients(now, index, arena);
+                    self.receive_clients(now, index, arena, &mut taken);
                 }
             }
         }
@@ -180,42 +183,44 @@ impl Shard {
         while taken.from_peers > taken.from_clients
             && let Some(index) = self.behind.0.iter().position(|is_behind| *is_behind)
         {
-            taken.from_clients += self.receive_clients(now, index, arena);
+            self.receive_clients(now, index, arena, taken);
         }
+        self.turns = self.turns.wrapping_add(1);
+        let first = self.turns % self.behind.1.len().max(1);
+        self.behind.1.rotate_left(first);
         while taken.from_clients > taken.from_peers
             && let Some(number) = self.behind.1.pop_front()
         {
-            taken.from_peers += self.receive_peers(now, number, arena);
+            self.receive_peers(now, number, arena, taken);
         }
     }
 
-    /// Takes a few batches from a listener; how many datagrams that were.
-    fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena) -> u64 {
-        let mut taken = 0;
+    /// Takes a few batches from a listener.
+    fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena, taken: &mut Taken) {
         for batch in 1..=LISTENER_BATCHES {
             self.make_room(arena);
-            let Some(listener) = self.listeners.get(index) else { return taken };
+            let Some(listener) = self.listeners.get(index) else { return };
             let received = arena.receive(listener.socket.as_fd());
             let count = count_received(&received, &self.counters);
             if let Some(is_behind) = self.behind.0.get_mut(index) {
                 *is_behind = count == Some(RECEIVE_BATCH) && batch == LISTENER_BATCHES;
             }
-            let Some(count) = count else { return taken };
+            let Some(count) = count else { return };
             let mut datagrams = 0;
             for datagram in arena.datagrams() {
                 datagrams += 1;
-                let Some(listener) = self.listeners.get(index) else { return taken };
+                let Some(listener) = self.listeners.get(index) else { return };
                 let server = listener.server(datagram.to);
                 let tuple = FiveTuple { client: datagram.from, server, transport: Transport::Udp };
                 self.handle_client(now, &tuple, arena.bytes(), datagram.start, datagram.len);
             }
             self.counters.received.add(datagrams);
-            taken += datagrams;
+            taken.from_clients += datagrams;
+            taken.messages += count as u64;
             if count < RECEIVE_BATCH {
                 break;
             }
         }
-        taken
     }
 
     fn handle_client(&mut self, now: Now, tuple: &FiveTuple, input: &[u8], start: usize, len: usize) {
@@ -231,16 +236,15 @@ impl Shard {
         }
     }
 
-    /// Takes a batch from a relay socket; how many datagrams that were.
-    fn receive_peers(&mut self, now: Now, number: u32, arena: &mut Arena) -> u64 {
+    /// Takes a batch from a relay socket.
+    fn receive_peers(&mut self, now: Now, number: u32, arena: &mut Arena, taken: &mut Taken) {
         self.make_room(arena);
-        let Some(relay) = self.sockets.get(number) else { return 0 };
+        let Some(relay) = self.sockets.get(number) else { return };
         let id = relay.id;
         let received = arena.receive(relay.socket.as_fd());
-        match count_received(&received, &self.counters) {
-            None => return 0,
-            Some(RECEIVE_BATCH) => self.behind.1.push_back(number),
-            Some(_) => {}
+        let Some(count) = count_received(&received, &self.counters) else { return };
+        if count == RECEIVE_BATCH {
+            self.behind.1.push_back(number);
         }
         let mut datagrams = 0;
         for datagram in arena.datagrams() {
@@ -249,7 +253,8 @@ impl Shard {
             self.handle_peer(now, id, datagram.from, payload);
         }
         self.counters.received.add(datagrams);
-        datagrams
+        taken.from_peers += datagrams;
+        taken.messages += count as u64;
     }
 
     /// Tells clients what ICMP said about packets of theirs.
@@ -350,6 +355,9 @@ impl Shard {
         let listing = self.shared.directory.list(bound, advertised, open.relay, Arc::clone(&self.mailbox));
         let relay = RelaySocket::new(open.relay, granted.socket, advertised, listing, granted.lease);
         let number = self.sockets.insert(relay);
+        if let Some(socket) = self.sockets.descriptor(number) {
+            relay_socket::share_memory(socket, number);
+        }
         let watched = self.sockets.descriptor(number).map(|socket| self.poller.add(socket, u64::from(number)));
         if let Some(Err(error)) = watched {
             tracing::warn!(%error, "a relay socket could not be watched");

@@ -26,7 +26,7 @@ pub(super) use netlink::address_changes;
 #[cfg(test)]
 pub(super) use options::mtu_discovery;
 pub(crate) use options::{enable_gro, force_buffers, supports_gso};
-pub(super) use options::{enable_packet_info, report_errors, set_dont_fragment};
+pub(super) use options::{enable_packet_info, force_receive_buffer, report_errors, set_dont_fragment};
 pub(crate) use poll::{Poller, Ready};
 pub(super) use poll::{WakeUp, sleep_precisely, watch_input};
 

@@ -55,9 +55,13 @@ pub(in crate::net) fn report_errors(socket: BorrowedFd<'_>, v6: bool) -> io::Res
 
 /// Asks for socket buffers of `bytes`, beyond the system's limit where we have the privilege.
 pub(crate) fn force_buffers(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
-    let bytes = bytes.min(c_int::MAX as usize) as c_int;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes)?;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes)
+    force_receive_buffer(socket, bytes)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, bytes.min(c_int::MAX as usize) as c_int)
+}
+
+/// The same of the receive buffer alone.
+pub(crate) fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes.min(c_int::MAX as usize) as c_int)
 }
 
 fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
