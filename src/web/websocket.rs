@@ -303,11 +303,11 @@ impl<D: Dialect> Client<D> {
 pub(super) fn close(mut socket: Socket, code: u16) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
     Box::pin(async move {
-        let _ = timeout(LINGER, say_and_listen(&mut socket, frame)).await;
+        let _ = timeout(LINGER, say_and_listen(&mut socket, frame, code)).await;
     })
 }
 
-async fn say_and_listen(socket: &mut Socket, frame: CloseFrame) {
+async fn say_and_listen(socket: &mut Socket, frame: CloseFrame, code: u16) {
     if socket.close(Some(frame)).await.is_err() {
         return;
     }
@@ -316,16 +316,21 @@ async fn say_and_listen(socket: &mut Socket, frame: CloseFrame) {
     let mut left = LINGER_BYTES;
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         left = left.saturating_sub(read);
-        // A client's close frame is its last, and shorter than anything else.
-        if left == 0 || is_close_frame(&buffer[..read]) {
+        if left == 0 || ends_with_close_frame(&buffer[..read], code) {
             break;
         }
     }
 }
 
-/// A masked close frame (RFC 6455 section 5.5.1) at the beginning of what was read.
-fn is_close_frame(bytes: &[u8]) -> bool {
-    matches!(bytes, [0x88, 0x80..=0xfd, ..])
+/// The client's close frame, its last (RFC 6455 section 5.5.1): masked, and with our code, or with nothing. What comes
+/// before it is not parsed, and masked bytes look like anything: so the code is compared, and an empty frame counts only
+/// where it came alone.
+fn ends_with_close_frame(bytes: &[u8], code: u16) -> bool {
+    match bytes {
+        [0x88, 0x80, _, _, _, _] => true,
+        [.., 0x88, 0x82, first, second, _, _, high, low] => u16::from_be_bytes([high ^ first, low ^ second]) == code,
+        _ => false,
+    }
 }
 
 /// Checks the handshake (RFC 6455 section 4.2.1) and gives the answer to the client's key.
@@ -365,4 +370,22 @@ pub(super) fn switching(accept: &str) -> Response<Body> {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_close_frame_is_told_from_masked_bytes_that_look_like_one() {
+        // Masked with 11 22 33 44: the code 1008, which is 03 f0.
+        let close = [0x88, 0x82, 0x11, 0x22, 0x33, 0x44, 0x03 ^ 0x11, 0xf0 ^ 0x22];
+        assert!(ends_with_close_frame(&close, 1008));
+        assert!(ends_with_close_frame(&[&[1, 2, 3], &close[..]].concat(), 1008));
+        assert!(ends_with_close_frame(&[0x88, 0x80, 1, 2, 3, 4], 1008), "without a code");
+        assert!(!ends_with_close_frame(&close, 1001), "another code");
+        assert!(!ends_with_close_frame(&[&close[..], &[1, 2, 3]].concat(), 1008), "in the middle of a flood");
+        assert!(!ends_with_close_frame(&[0x88, 0x80, 1, 2, 3, 4, 5], 1008), "the beginning of a part of a flood");
+        assert!(!ends_with_close_frame(&[], 1008));
+    }
 }

@@ -1,4 +1,5 @@
-// axe-core finds nothing serious or critical: each page in its main states, light and dark, on a phone and on a desktop.
+// axe-core finds nothing serious or critical: each page in its main states, light and dark, on a phone; with RELAIS_LONG
+// (`tests/run --long`) also on a desktop, where the same controls have the same names and colours.
 
 import { after, before, test } from "node:test";
 
@@ -23,8 +24,10 @@ after(async () => {
   await server?.stop();
 });
 
+const SIZES = process.env.RELAIS_LONG ? { phone: PHONE, desktop: DESKTOP } : { phone: PHONE };
+
 async function look(t, state) {
-  for (const [size, viewport] of Object.entries({ phone: PHONE, desktop: DESKTOP })) {
+  for (const [size, viewport] of Object.entries(SIZES)) {
     await page.setViewportSize(viewport);
     for (const colorScheme of ["light", "dark"]) {
       await page.emulateMedia({ colorScheme });

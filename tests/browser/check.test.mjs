@@ -9,7 +9,6 @@ import { fileURLToPath } from "node:url";
 
 import { accessible } from "./support/axe.mjs";
 import { DESKTOP, keepShared, PHONE, shared, startBrowser } from "./support/browser.mjs";
-import { startFirefox } from "./support/firefox.mjs";
 import { startServer } from "./support/server.mjs";
 
 const SHOTS = process.env.SHOTS_DIR ?? fileURLToPath(new URL("../../target/shots", import.meta.url));
@@ -81,10 +80,13 @@ function nameless() {
     .map((one) => one.outerHTML);
 }
 
-for (const { name, language, ...size } of [
+const SIZES = [
   { name: "phone", language: "fr", viewport: PHONE, colorScheme: "dark", locale: "fr-FR", hasTouch: true },
   { name: "desktop", language: "en", viewport: DESKTOP, colorScheme: "light", locale: "en-US" },
-]) {
+];
+
+// The other tests here are at a desktop, in English.
+for (const { name, language, ...size } of process.env.RELAIS_LONG ? SIZES : SIZES.slice(0, 1)) {
   test(`a whole check on a ${name}, and the devices`, async (t) => {
     const mine = await startBrowser({ ca: server.ca, ...size });
     try {
@@ -297,18 +299,5 @@ test("devices that are refused are named", async () => {
     await page.locator("#devices").waitFor({ state: "hidden" });
   } finally {
     await mine.close();
-  }
-});
-
-test("the same in Firefox", async () => {
-  const firefox = await startFirefox({ ca: server.ca });
-  try {
-    const page = await firefox.page();
-    await page.goto(`${server.origin}/check#t=${server.ready.invite}`);
-    await checked(page);
-    assert.deepEqual([await title(page), await causes(page)], [GOOD.en, ""]);
-    assert.deepEqual(firefox.messages, []);
-  } finally {
-    await firefox.close();
   }
 });

@@ -14,9 +14,8 @@ const POLL_MS = 50;
 const BEST_WAY_WITHIN_MS = 15_000;
 /** Frames that must come in ten seconds: a picture that freezes is no call. A loaded machine makes few of them. */
 const LEAST_FRAMES = 20;
-/** What a call may take at most to come back through the relay or another network on a loaded machine, and how long a direct one may stand still. */
+/** What a call may take at most to come back through the relay or another network on a loaded machine. */
 const BACK_WITHIN_MS = 30_000;
-const STANDSTILL_MS = 2_000;
 /** Seconds for which pictures must go on in the other network. */
 const LASTS_FOR = 3;
 
@@ -31,9 +30,10 @@ let rooms = 0;
 
 /**
  * Makes the call `{ name, page, kinds, turnsOnly, event }`, `again` times more in new rooms, and asserts its outcome. `seconds` is
- * how long frames are counted. Returns what was measured.
+ * how long frames are counted, `standstill` how many milliseconds a direct call may stand still in a restart of the server. Returns
+ * what was measured.
  */
-export async function callAcross(server, directory, call, { seconds, again = 0 }) {
+export async function callAcross(server, directory, call, { seconds, standstill, again = 0 }) {
   const sides = [];
   const browsers = [];
   const logged = server.log.length;
@@ -54,7 +54,7 @@ export async function callAcross(server, directory, call, { seconds, again = 0 }
     }
     measured.states = await chosenWay(pages, call);
     measured.frames = await framesIn(pages, seeing(call), seconds);
-    if (call.event === 'restart') measured.gaps = await restartServer(server, pages, call);
+    if (call.event === 'restart') measured.gaps = await restartServer(server, pages, call, standstill);
     else if (call.event) Object.assign(measured, await move(call.event, sides[0], pages, call));
     else if (call.page === 'call') Object.assign(measured, await restart(pages, call, seconds));
     return measured;
@@ -197,7 +197,7 @@ function outranks({ priorities: one }, { priorities: other }) {
  * The server is restarted in mid-call. Returns for how many milliseconds at most each side stood still: from the moment the
  * server ends until it has been back for some seconds and both have pictures again.
  */
-async function restartServer(server, pages, { kinds }) {
+async function restartServer(server, pages, { kinds }, standstill) {
   const clocks = pages.map((page) => watch(page));
   try {
     await server.stop();
@@ -213,7 +213,7 @@ async function restartServer(server, pages, { kinds }) {
     await Promise.all(clocks.map(({ end }) => end()));
   }
   const gaps = clocks.map(({ longest }) => Math.round(longest()));
-  const most = needsRelay(kinds) ? BACK_WITHIN_MS : STANDSTILL_MS;
+  const most = needsRelay(kinds) ? BACK_WITHIN_MS : standstill;
   if (gaps.some((gap) => gap > most)) throw new Error(`stood still for ${gaps.join(' and ')} ms`);
   return gaps;
 }
