@@ -123,7 +123,7 @@ test("call by id", async (t) => {
 test("check", async (t) => {
   await page.goto("about:blank");
   await page.goto(`${server.origin}/check#t=${server.ready.invite}`);
-  await page.locator("body[data-checked]").waitFor({ state: "attached", timeout: 60_000 });
+  await page.locator("body[data-checked]").waitFor({ state: "attached", timeout: 120_000 });
   await look(t, "checked");
   await page.click("#devices-start");
   await page.locator("#devices").waitFor();

@@ -12,7 +12,7 @@ import { DESKTOP, keepShared, PHONE, shared, startBrowser } from "./support/brow
 import { startServer } from "./support/server.mjs";
 
 const SHOTS = process.env.SHOTS_DIR ?? fileURLToPath(new URL("../../target/shots", import.meta.url));
-const LONG = { timeout: 60_000 };
+const LONG = { timeout: 120_000 };
 const ATTACHED = { state: "attached", ...LONG };
 const GOOD = {
   en: "Everything works: calls can go over UDP, TCP and TLS.",

@@ -104,7 +104,7 @@ test("relay candidates come even when the configuration is late, and what waits 
   assert.equal(await page.evaluate(() => window.early), 0, "constructed before the configuration was there");
   assert.deepEqual(await page.evaluate(() => window.order), []);
   release();
-  await page.waitForFunction(() => window.order.length === 4 && window.types.has("relay"), null, { timeout: 15_000 });
+  await page.waitForFunction(() => window.order.length === 4 && window.types.has("relay"), null, { timeout: 60_000 });
   assert.deepEqual(await page.evaluate(() => window.order), ["offer set", "callback", "offer taken", "answer set"]);
   await page.close();
 });

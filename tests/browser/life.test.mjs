@@ -163,7 +163,7 @@ for (const { name, query, signal } of [
         assert.deepEqual(await page.evaluate(() => window.stateChanges), [], "the connection never noticed");
       }
     }
-    for (const page of pages) await page.locator(".toast[data-id=server]").waitFor({ state: "detached", timeout: 30_000 });
+    for (const page of pages) await page.locator(".toast[data-id=server]").waitFor({ state: "detached", timeout: 60_000 });
     await picturesArriveOnBoth(...pages);
     for (const [index, page] of pages.entries()) {
       await says(page, "connected");

@@ -248,7 +248,7 @@ test("a viewer's socket breaks, a server restarts: the pictures go on", async ()
   await page.locator(".toast[data-id=server]").waitFor();
   await watches(page);
   await server.again();
-  for (const one of [page, studio]) await one.locator(".toast[data-id=server]").waitFor({ state: "detached", timeout: 30_000 });
+  for (const one of [page, studio]) await one.locator(".toast[data-id=server]").waitFor({ state: "detached", timeout: 60_000 });
   await counts(studio, 1);
   await watches(page);
   assert.equal((await look(page)).connections, connections, "one connection from the beginning to the end");

@@ -20,6 +20,9 @@ const FLAGS = [
 // The second fake camera speaks MJPEG, which feeds a <video> but, without a GPU, no connection; the third does again.
 const FAKE_DEVICES = ["--use-fake-device-for-media-stream=device-count=3", "--use-fake-ui-for-media-stream"];
 
+/** What anything may take on a machine that does much else; outcomes are asserted, not times. */
+const DEADLINE = 90_000;
+
 export const PHONE = { width: 390, height: 844 };
 export const DESKTOP = { width: 1440, height: 900 };
 
@@ -38,12 +41,14 @@ export async function startBrowser({ ca = null, devices = true, refuse = false, 
   const context = await chromium.launchPersistentContext(join(home, "profile"), {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
+    timeout: DEADLINE,
     args: [...FLAGS, ...media, ...flags],
     env: { ...process.env, HOME: home },
     locale: "en-US",
     viewport: DESKTOP,
     ...options,
   });
+  context.setDefaultTimeout(DEADLINE);
   if (keep) await context.addInitScript(keepPeerConnections);
   const browser = {
     context,

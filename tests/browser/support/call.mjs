@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-const DEADLINE = 30_000;
+const DEADLINE = 90_000;
 
 /** Opens a link and joins from the preview. */
 export async function join(page, link, name = "") {

@@ -11,7 +11,7 @@ import puppeteer from "puppeteer-core";
 
 import { DESKTOP, noErrors, trust } from "./browser.mjs";
 
-const DEADLINE = 30_000;
+const DEADLINE = 90_000;
 
 const PREFERENCES = {
   // A picture and a tone of its own instead of devices, and nobody is asked.

@@ -2,7 +2,7 @@
 
 import { until } from "./call.mjs";
 
-const DEADLINE = 30_000;
+const DEADLINE = 90_000;
 let streams = 0;
 
 /** A stream that no other test uses. */

@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const BINARY = process.env.RELAIS_BIN ?? fileURLToPath(new URL("../../../target/debug/relais", import.meta.url));
-const START_DEADLINE = 20_000;
+const START_DEADLINE = 60_000;
 
 /** Relay ports below those that the system hands out, so that a restart may name its own ports again. */
 const DEFAULTS = { udp: "127.0.0.1:0", tcp: "127.0.0.1:0", turns: "always", "relay-ports": "10000-29999" };
