@@ -303,11 +303,12 @@ impl<D: Dialect> Client<D> {
 pub(super) fn close(mut socket: Socket, code: u16) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
     Box::pin(async move {
-        let _ = timeout(LINGER, say_and_listen(&mut socket, frame, code)).await;
+        let _ = timeout(LINGER, say_and_listen(&mut socket, frame)).await;
     })
 }
 
-async fn say_and_listen(socket: &mut Socket, frame: CloseFrame, code: u16) {
+async fn say_and_listen(socket: &mut Socket, frame: CloseFrame) {
+    let code = frame.code.into();
     if socket.close(Some(frame)).await.is_err() {
         return;
     }

@@ -66,6 +66,7 @@ test("the check of the connection", async () => {
   await page.waitForFunction(() => document.body.dataset.checked, null, { timeout: CHECKED_WITHIN });
   const seen = await page.evaluate(() => document.querySelector("#check").innerText);
   assert.equal(await page.locator("#verdict-title").textContent(), "Everything works: calls can go over UDP, TCP and TLS.", seen);
+  assert.equal(await page.evaluate(() => document.querySelector("#verdict").dataset.causes), "", seen);
   await speaks(page, "#verdict-title", ["Tout fonctionne", "Everything works"]);
   await page.click("#devices-start");
   await page.waitForFunction(() => document.querySelector("#camera").videoWidth > 0);

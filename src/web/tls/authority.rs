@@ -130,7 +130,6 @@ fn parameters(permitted: &Permitted, now: u64) -> Result<CertificateParams> {
         .map(|block| GeneralSubtree::IpAddress(CidrSubnet::from_addr_prefix(block.network, block.prefix)));
     params.name_constraints =
         Some(NameConstraints { permitted_subtrees: dns.chain(blocks).collect(), excluded_subtrees: Vec::new() });
-    // A client whose clock is a little behind still accepts it.
     set_validity(&mut params, now.saturating_sub(BACKDATED.as_secs()), now + LIFETIME.as_secs());
     Ok(params)
 }
