@@ -25,16 +25,16 @@ use crate::relay::stun::{attr, method};
 
 const SECRET: &[u8] = b"north";
 /// How long a packet may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-const CLIENTS: usize = 3;
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const CLIENTS: usize = 3;
 /// Every client has a channel to each.
-const PEERS: usize = 2;
+pub(super) const PEERS: usize = 2;
 /// Sizes at the edges: nothing, odd ones, Ethernet's largest, the largest that fits behind a channel's header.
 const SIZES: [usize; 8] = [0, 1, 160, 161, 1_200, 1_472, 9_000, 65_503];
 
 /// Where a packet of a client goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Target {
+pub(super) enum Target {
     Channel(usize),
     Indication(usize),
     /// A channel that was never bound: nobody gets it.
@@ -44,13 +44,13 @@ enum Target {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Packet {
-    client: usize,
-    target: Target,
-    size: usize,
+pub(super) struct Packet {
+    pub client: usize,
+    pub target: Target,
+    pub size: usize,
 }
 
-fn packets() -> impl Strategy<Value = Vec<Packet>> {
+pub(super) fn packets() -> impl Strategy<Value = Vec<Packet>> {
     let target = prop_oneof![
         6 => (0..PEERS).prop_map(Target::Channel),
         2 => (0..PEERS).prop_map(Target::Indication),
@@ -71,11 +71,13 @@ fn packets() -> impl Strategy<Value = Vec<Packet>> {
     })
 }
 
-/// A running shard with clients and peers of one family.
-struct Stage {
-    net: Net,
-    links: Vec<(Link, Session, SocketAddr)>,
-    peers: Vec<UdpSocket>,
+/// A running shard, or several, with clients and peers of one family.
+pub(super) struct Stage {
+    pub net: Net,
+    /// The address that clients speak to.
+    pub server: SocketAddr,
+    pub links: Vec<(Link, Session, SocketAddr)>,
+    pub peers: Vec<UdpSocket>,
     addresses: Vec<SocketAddr>,
     sender: Sender,
 }
@@ -88,12 +90,17 @@ impl Drop for Stage {
 
 impl Stage {
     fn new(here: &str) -> Self {
+        Self::listening(here, here, 1)
+    }
+
+    /// Clients speak to `here`, the server listens on `listen`, which may be every address.
+    pub(super) fn listening(listen: &str, here: &str, shards: usize) -> Self {
         let ip = here.parse().unwrap();
         let config = Config {
-            udp: Listen { addresses: vec![SocketAddr::new(ip, 0)], explicit: true },
+            udp: Listen { addresses: vec![SocketAddr::new(listen.parse().unwrap(), 0)], explicit: true },
             relay_ips: vec![ip],
             allow_peers: ["127.0.0.0/8", "::1/128"].map(|text| cidr(text).unwrap()).to_vec(),
-            shards: 1,
+            shards,
             ..Config::default()
         };
         let net = Net::start(Setup {
@@ -106,7 +113,8 @@ impl Stage {
         .unwrap();
         let peers: Vec<_> = (0..PEERS).map(|_| socket(ip)).collect();
         let addresses: Vec<_> = peers.iter().map(|peer| peer.local_addr().unwrap()).collect();
-        let mut stage = Self { net, links: Vec::new(), peers, addresses, sender: Sender::new() };
+        let server = SocketAddr::new(ip, net.udp_addresses()[0].port());
+        let mut stage = Self { net, server, links: Vec::new(), peers, addresses, sender: Sender::new() };
         for number in 0..CLIENTS {
             stage.add_client(number as u32);
         }
@@ -114,7 +122,7 @@ impl Stage {
     }
 
     fn add_client(&mut self, number: u32) {
-        let server = self.net.udp_addresses()[0];
+        let server = self.server;
         let mut link = Link::udp(server, false).unwrap();
         let expires = clock::now().unix + 3_600;
         let mut session = Session::new(&Login::Secret(SECRET.to_vec()), number, expires);
@@ -139,12 +147,12 @@ impl Stage {
         self.links.push((link, session, relayed));
     }
 
-    fn socket(&self, client: usize) -> &UdpSocket {
+    pub(super) fn socket(&self, client: usize) -> &UdpSocket {
         let Link::Udp(socket) = &self.links[client].0 else { panic!("UDP") };
         socket
     }
 
-    fn frame(&self, packet: Packet, payload: &[u8]) -> Vec<u8> {
+    pub(super) fn frame(&self, packet: Packet, payload: &[u8]) -> Vec<u8> {
         let foreign = if self.addresses[0].is_ipv4() { "127.0.0.77:9" } else { "[2001:db8::7]:9" };
         let channel = |number: u8| {
             let [high, low] = (payload.len() as u16).to_be_bytes();
@@ -163,7 +171,7 @@ impl Stage {
     }
 
     /// Sends frames of one size as one message that the kernel cuts, where it does.
-    fn burst(&mut self, client: usize, frames: &[Vec<u8>]) {
+    pub(super) fn burst(&mut self, client: usize, frames: &[Vec<u8>]) {
         let bytes = frames.concat();
         let size = frames[0].len();
         let is_one_message = size <= 1_472 && bytes.len() <= 65_000 && frames.len() <= 64;
@@ -175,7 +183,7 @@ impl Stage {
             })
             .collect();
         let segment = if is_one_message && frames.len() > 1 { size as u16 } else { 0 };
-        let to = self.net.udp_addresses()[0];
+        let to = self.server;
         let messages: Vec<_> =
             (0..count).map(|index| Outgoing { to, source: None, segment, pieces: index..index + 1 }).collect();
         let Link::Udp(socket) = &self.links[client].0 else { panic!("UDP") };
@@ -195,7 +203,7 @@ impl Stage {
     }
 
     /// Runs `packets` and checks that each peer gets what is for it from each client, in order, and nothing else.
-    fn run(&mut self, packets: &[Packet], in_bursts: bool) {
+    pub(super) fn run(&mut self, packets: &[Packet], in_bursts: bool) {
         let payloads: Vec<_> = packets.iter().enumerate().map(|(seed, packet)| pattern(seed, packet.size)).collect();
         let mut expected: Vec<Vec<VecDeque<&[u8]>>> = vec![vec![VecDeque::new(); CLIENTS]; PEERS];
         for (packet, payload) in packets.iter().zip(&payloads) {
@@ -234,7 +242,7 @@ impl Stage {
     }
 
     /// A last packet through every pair: what came before it and was not expected would be found here.
-    fn assert_silence(&mut self) {
+    pub(super) fn assert_silence(&mut self) {
         for client in 0..CLIENTS {
             for peer in 0..PEERS {
                 let packet = Packet { client, target: Target::Channel(peer), size: 4 };
@@ -248,13 +256,13 @@ impl Stage {
     }
 }
 
-fn socket(ip: std::net::IpAddr) -> UdpSocket {
+pub(super) fn socket(ip: std::net::IpAddr) -> UdpSocket {
     let socket = udp_socket(SocketAddr::new(ip, 0), false).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
-fn pattern(seed: usize, len: usize) -> Vec<u8> {
+pub(super) fn pattern(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|index| (seed * 37 + index * 11) as u8).collect()
 }
 

@@ -66,6 +66,8 @@ counters! {
     send_full,
     /// Messages the kernel refused to send.
     send_errors,
+    /// Clients that got a socket of their own because they sent much.
+    lanes,
     /// GSO messages sent once more in single datagrams.
     gso_fallbacks,
     /// Packets handed over in the process from one relayed address to another.

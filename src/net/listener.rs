@@ -12,6 +12,17 @@ use crate::config::Listen;
 const ONE_THREAD: &str = "the socket that systemd passed for it serves one UDP thread only: start with --shards 1 \
     (turn.shards), or take its ListenDatagram= out of the socket unit";
 
+/// Who decides which shard's socket takes the packets of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// Nobody: there is one socket.
+    Alone,
+    /// A program of ours in the kernel, by the client's address, among the sockets of the start.
+    ByProgram,
+    /// The kernel, among all sockets of the port: another one would move clients.
+    ByKernel,
+}
+
 /// A listening socket of one shard.
 pub(super) struct Listener {
     pub socket: OwnedFd,
@@ -19,6 +30,7 @@ pub(super) struct Listener {
     pub address: SocketAddr,
     /// Bound to every address of its family: each datagram says where it was sent to, and answers leave from there.
     pub wildcard: bool,
+    pub spread: Spread,
 }
 
 impl Listener {
@@ -76,7 +88,7 @@ fn adopt(socket: UdpSocket, address: SocketAddr) -> io::Result<Listener> {
     if wildcard {
         sys::enable_packet_info(socket.as_fd(), address.is_ipv6())?;
     }
-    let listener = Listener { socket: socket.into(), address, wildcard };
+    let listener = Listener { socket: socket.into(), address, wildcard, spread: Spread::Alone };
     tracing::info!(%address, "a passed UDP socket is in use");
     log_buffers(&listener);
     Ok(listener)
@@ -101,12 +113,28 @@ pub(super) fn bind_group(address: SocketAddr, shards: usize) -> io::Result<Vec<L
             sys::enable_packet_info(socket.as_fd(), target.is_ipv6())?;
         }
         let bound = socket.local_addr()?.as_socket().unwrap_or(target);
-        group.push(Listener { socket: socket.into(), address: bound, wildcard });
+        group.push(Listener { socket: socket.into(), address: bound, wildcard, spread: Spread::Alone });
+    }
+    if shards > 1 {
+        let spread = spread(&group, address.is_ipv6());
+        group.iter_mut().for_each(|listener| listener.spread = spread);
     }
     if let Some(first) = group.first() {
         log_buffers(first);
     }
     Ok(group)
+}
+
+/// Has clients spread over the sockets of a port by a program.
+fn spread(group: &[Listener], v6: bool) -> Spread {
+    let Some(first) = group.first() else { return Spread::ByKernel };
+    match sys::spread_by_source(first.socket.as_fd(), v6, group.len() as u32) {
+        Ok(()) => Spread::ByProgram,
+        Err(error) => {
+            tracing::info!(address = %first.address, %error, "the kernel spreads clients over UDP threads by itself");
+            Spread::ByKernel
+        }
+    }
 }
 
 fn log_buffers(listener: &Listener) {

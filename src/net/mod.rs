@@ -10,6 +10,7 @@ mod forward;
 mod grants;
 mod hairpin;
 pub(crate) mod holder;
+mod lanes;
 mod listener;
 mod mailbox;
 mod outcomes;
@@ -451,3 +452,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 #[path = "batching_tests.rs"]
 mod batching;
+
+#[cfg(test)]
+#[path = "lanes_tests.rs"]
+mod lanes_over_sockets;

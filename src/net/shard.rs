@@ -5,6 +5,8 @@
 //! both have more, run what is due, send everything, and only then re-use the receive buffers that the sent packets lie in.
 //! At middling rates the thread rests for a moment in between ([`super::pace`]).
 
+mod receive;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -14,27 +16,24 @@ use std::thread;
 
 use super::counters::{Counters, Published};
 use super::forward::{self, Forwarder};
+use super::lanes::Lanes;
 use super::listener::Listener;
 use super::mailbox::{Bell, Mailbox, Order, Packets};
 use super::pace::Pace;
 use super::relay_socket::{self, RelaySocket, RelaySockets};
-use super::sys::{self, Poller, RECEIVE_BATCH, Ready};
+use super::sys::{self, Poller};
 use super::udp::{Arena, Failed, Path, Payload, Region};
 use super::{Shared, addresses};
 use crate::clock;
-use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId, Transport};
+use crate::relay::{FiveTuple, OpenError, OpenRelay, Output, Relay, RelayId};
 use crate::time::Now;
 
 /// Receive buffers of a shard: what can arrive in one turn before a flush (4 MiB of address space, touched as needed).
 const BUFFERS: usize = 64;
-/// Batches a listener may fill in one go: it carries all clients, a relay socket only one.
-const LISTENER_BATCHES: usize = 4;
-/// Relay sockets served before the listeners have another turn within the same wait.
-const RELAYS_PER_TURN: usize = 16;
 /// Wake up this often while port reservations wait to expire, in milliseconds.
 const RESERVATION_TICK: i32 = 1_000;
 
-/// Socket numbers of listeners have this bit; relay sockets are numbered from 0.
+/// Socket numbers of listeners, and behind them of lanes, have this bit; relay sockets are numbered from 0.
 const LISTENER: u32 = 1 << 31;
 const MAIL: u64 = u64::MAX;
 
@@ -45,6 +44,7 @@ pub(super) struct Shard {
     relay: Relay,
     published: Published,
     listeners: Vec<Listener>,
+    lanes: Lanes,
     sockets: RelaySockets<OwnedFd>,
     mailbox: Arc<Mailbox>,
     forwarder: Forwarder,
@@ -53,18 +53,10 @@ pub(super) struct Shard {
     opening: VecDeque<OpenRelay>,
     /// Closed at the next flush: queued packets still name their numbers.
     closing: Vec<RelayId>,
-    /// Listeners, and relay sockets, that had more waiting than their share of the turn.
+    /// Listeners and lanes, and relay sockets, that had more waiting than their share of the turn.
     behind: (Vec<bool>, VecDeque<u32>),
     /// Counts turns, so that not always the same relay socket is the first to go on.
     turns: usize,
-}
-
-/// What a turn took: datagrams of either side, and the messages that they came in.
-#[derive(Default)]
-struct Taken {
-    from_clients: u64,
-    from_peers: u64,
-    messages: u64,
 }
 
 impl Shard {
@@ -89,6 +81,7 @@ impl Shard {
             shared,
             counters,
             listeners,
+            lanes: Lanes::default(),
             sockets: RelaySockets::default(),
             mailbox,
             poller,
@@ -122,6 +115,9 @@ impl Shard {
                 break;
             }
             let taken = self.serve(now, &ready, &mut arena);
+            if self.lanes.is_due(now.mono) {
+                self.mind_lanes(now, &mut arena);
+            }
             if self.relay.poll_timeout().is_some_and(|due| due <= now.mono) {
                 self.relay.handle_timeout(now);
                 self.drain(now);
@@ -148,81 +144,6 @@ impl Shard {
         due.into_iter().chain(tick).min().unwrap_or(-1)
     }
 
-    /// One batch for every ready socket, the listeners in between, and then as much from clients as from peers.
-    fn serve(&mut self, now: Now, ready: &[Ready], arena: &mut Arena) -> Taken {
-        let mut taken = Taken::default();
-        let mut since_listeners = 0;
-        self.behind.0.clear();
-        self.behind.0.resize(self.listeners.len(), false);
-        self.behind.1.clear();
-        for &Ready { token, has_errors } in ready {
-            let Ok(number) = u32::try_from(token) else { continue };
-            if number & LISTENER != 0 {
-                self.receive_clients(now, (number & !LISTENER) as usize, arena, &mut taken);
-                continue;
-            }
-            if has_errors {
-                self.receive_errors(now, number, None);
-            }
-            self.receive_peers(now, number, arena, &mut taken);
-            since_listeners += 1;
-            if since_listeners == RELAYS_PER_TURN {
-                since_listeners = 0;
-                for index in 0..self.listeners.len() {
-                    self.receive_clients(now, index, arena, &mut taken);
-                }
-            }
-        }
-        self.balance(now, &mut taken, arena);
-        taken
-    }
-
-    /// Clients share a listener, each peer has a relay socket: whichever side had more waiting goes on until both have had
-    /// the same, so that in an overload both ways lose the same.
-    fn balance(&mut self, now: Now, taken: &mut Taken, arena: &mut Arena) {
-        while taken.from_peers > taken.from_clients
-            && let Some(index) = self.behind.0.iter().position(|is_behind| *is_behind)
-        {
-            self.receive_clients(now, index, arena, taken);
-        }
-        self.turns = self.turns.wrapping_add(1);
-        let first = self.turns % self.behind.1.len().max(1);
-        self.behind.1.rotate_left(first);
-        while taken.from_clients > taken.from_peers
-            && let Some(number) = self.behind.1.pop_front()
-        {
-            self.receive_peers(now, number, arena, taken);
-        }
-    }
-
-    /// Takes a few batches from a listener.
-    fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena, taken: &mut Taken) {
-        for batch in 1..=LISTENER_BATCHES {
-            self.make_room(arena);
-            let Some(listener) = self.listeners.get(index) else { return };
-            let received = arena.receive(listener.socket.as_fd());
-            let count = count_received(&received, &self.counters);
-            if let Some(is_behind) = self.behind.0.get_mut(index) {
-                *is_behind = count == Some(RECEIVE_BATCH) && batch == LISTENER_BATCHES;
-            }
-            let Some(count) = count else { return };
-            let mut datagrams = 0;
-            for datagram in arena.datagrams() {
-                datagrams += 1;
-                let Some(listener) = self.listeners.get(index) else { return };
-                let server = listener.server(datagram.to);
-                let tuple = FiveTuple { client: datagram.from, server, transport: Transport::Udp };
-                self.handle_client(now, &tuple, arena.bytes(), datagram.start, datagram.len);
-            }
-            self.counters.received.add(datagrams);
-            taken.from_clients += datagrams;
-            taken.messages += count as u64;
-            if count < RECEIVE_BATCH {
-                break;
-            }
-        }
-    }
-
     fn handle_client(&mut self, now: Now, tuple: &FiveTuple, input: &[u8], start: usize, len: usize) {
         let Some(datagram) = input.get(start..start + len) else { return };
         let to = self.relay.handle_client(now, tuple, datagram);
@@ -234,27 +155,6 @@ impl Shard {
         if let Some((relay, from)) = local {
             self.handle_peer(now, relay, from, payload);
         }
-    }
-
-    /// Takes a batch from a relay socket.
-    fn receive_peers(&mut self, now: Now, number: u32, arena: &mut Arena, taken: &mut Taken) {
-        self.make_room(arena);
-        let Some(relay) = self.sockets.get(number) else { return };
-        let id = relay.id;
-        let received = arena.receive(relay.socket.as_fd());
-        let Some(count) = count_received(&received, &self.counters) else { return };
-        if count == RECEIVE_BATCH {
-            self.behind.1.push_back(number);
-        }
-        let mut datagrams = 0;
-        for datagram in arena.datagrams() {
-            datagrams += 1;
-            let payload = Payload { region: Region::Input, start: datagram.start, len: datagram.len };
-            self.handle_peer(now, id, datagram.from, payload);
-        }
-        self.counters.received.add(datagrams);
-        taken.from_peers += datagrams;
-        taken.messages += count as u64;
     }
 
     /// Tells clients what ICMP said about packets of theirs.
@@ -416,20 +316,4 @@ fn path_to(listeners: &[Listener], tuple: &FiveTuple) -> Option<Path> {
     })?;
     let source = listeners.get(index).filter(|listener| listener.wildcard).map(|_| tuple.server.ip());
     Some(Path { socket: LISTENER | index as u32, to: tuple.client, source })
-}
-
-/// Counts a receive call. `None`: nothing came. An error never ends the loop: the socket is read again when it is ready.
-fn count_received(received: &io::Result<usize>, counters: &Counters) -> Option<usize> {
-    match received {
-        Ok(count) => {
-            counters.receive_calls.add(1);
-            Some(*count)
-        }
-        Err(error) => {
-            if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
-                counters.receive_errors.add(1);
-            }
-            None
-        }
-    }
 }

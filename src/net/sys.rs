@@ -26,7 +26,9 @@ pub(super) use netlink::address_changes;
 #[cfg(test)]
 pub(super) use options::mtu_discovery;
 pub(crate) use options::{enable_gro, force_buffers, supports_gso};
-pub(super) use options::{enable_packet_info, force_receive_buffer, report_errors, set_dont_fragment};
+pub(super) use options::{
+    enable_packet_info, force_receive_buffer, report_errors, set_dont_fragment, spread_by_source,
+};
 pub(crate) use poll::{Poller, Ready};
 pub(super) use poll::{WakeUp, sleep_precisely, watch_input};
 

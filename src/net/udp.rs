@@ -97,6 +97,12 @@ impl Arena {
         &self.bytes
     }
 
+    /// A message of the last batch: where it is from, the address it was sent to, and how many datagrams it holds.
+    pub(super) fn message(&self, index: usize) -> Option<(SocketAddr, Option<IpAddr>, u64)> {
+        let message = self.received.get(index)?;
+        Some((message.from, message.to, message.len.div_ceil(message.segment.max(1)).max(1) as u64))
+    }
+
     /// The datagrams of the last batch in order of arrival, GRO messages cut at their segments.
     pub(super) fn datagrams(&self) -> impl Iterator<Item = Datagram> + '_ {
         self.received.iter().flat_map(|message| {

@@ -297,6 +297,11 @@ impl Relay {
         tuple.transport.is_stream() || self.table.find(tuple).is_some() || message.get(attr::NONCE).is_some_and(is_ours)
     }
 
+    /// Whether a 5-tuple has a live allocation.
+    pub fn has_allocation(&self, tuple: &FiveTuple) -> bool {
+        self.table.owner(tuple).is_some()
+    }
+
     /// What all allocations have relayed so far, those that have ended included.
     pub fn traffic(&self) -> Traffic {
         self.traffic

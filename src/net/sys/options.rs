@@ -64,6 +64,50 @@ pub(crate) fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::
     set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes.min(c_int::MAX as usize) as c_int)
 }
 
+/// `SKF_NET_OFF` of `linux/filter.h`: offsets from here on count from the start of the IP header.
+const IP_HEADER: u32 = -0x10_0000i32 as u32;
+
+/// Spreads what comes to the port of a `SO_REUSEPORT` group over its first `sockets` members, by the sender's address and
+/// port. Sockets that join later get nothing. Packets with IP options or extension headers are spread by what stands in
+/// the port's place, which is as constant.
+pub(in crate::net) fn spread_by_source(socket: BorrowedFd<'_>, v6: bool, sockets: u32) -> io::Result<()> {
+    use libc::{BPF_A, BPF_X, BPF_XOR};
+    use libc::{BPF_ABS, BPF_ALU, BPF_H, BPF_K, BPF_LD, BPF_MISC, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W};
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let load = |size: u32, offset: u32| step(BPF_LD | size | BPF_ABS, IP_HEADER.wrapping_add(offset));
+    // RFC 791 section 3.1, RFC 8200 section 3, and RFC 768 behind them.
+    let (words, port): (&[u32], u32) = if v6 { (&[8, 12, 16, 20], 40) } else { (&[12], 20) };
+    // The port moves to both halves, so that it meets all bits of the address.
+    let mut program = vec![load(BPF_H, port), step(BPF_ALU | BPF_MUL | BPF_K, 0x1_0001)];
+    for &word in words {
+        program.extend([
+            step(BPF_MISC | BPF_TAX, 0),
+            load(BPF_W, word),
+            step(BPF_ALU | BPF_XOR | BPF_X, 0),
+            // A multiplication carries every bit upwards, where the next step looks (2^32 by the golden ratio).
+            step(BPF_ALU | BPF_MUL | BPF_K, 0x9E37_79B1),
+        ]);
+    }
+    program.extend([
+        step(BPF_ALU | BPF_RSH | BPF_K, 16),
+        step(BPF_ALU | BPF_MOD | BPF_K, sockets.max(1)),
+        step(BPF_RET | BPF_A, 0),
+    ]);
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the option's value is the structure given with its size; the steps that it points to are as many as it says,
+    // and both live through the call, in which the kernel copies them.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_CBPF,
+            ptr::from_ref(&program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
 fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
     // SAFETY: the option's value is one `c_int` that lives through the call, and its length is given.
     check(unsafe {
