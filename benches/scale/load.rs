@@ -18,7 +18,7 @@ const GOOD: u64 = 7_200;
 /// Of a hot allocation: bulk data, which costs the generator little and the server much.
 const HOT_BURST: usize = 48;
 /// Packets per second that are tried at most.
-const MOST: f64 = 5_000_000.0;
+const MOST: f64 = 20_000_000.0;
 /// How near a share of a core must be to the one wanted.
 const NEAR: f64 = 0.02;
 /// How often a rate is corrected.

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use socket2::SockRef;
 
 use super::listener::{Listener, Spread};
+use super::pace::Share;
 use super::{relay_socket, sys};
 use crate::relay::FiveTuple;
 use crate::time::Mono;
@@ -39,6 +40,8 @@ pub(super) struct Lane {
     pub tuple: FiveTuple,
     /// The number of that listener.
     pub of: usize,
+    /// What it gives in a turn.
+    pub share: Share,
     last: Mono,
     waits: u8,
 }
@@ -74,10 +77,10 @@ impl Lanes {
         self.watch.picked % messages.max(1)
     }
 
-    /// Notes that a lane was read.
-    pub(super) fn used(&mut self, slot: usize, now: Mono) {
+    /// Notes that a lane gave something, and what it gives the next time.
+    pub(super) fn used(&mut self, slot: usize, share: Share, now: Mono) {
         if let Some(Some(lane)) = self.slots.get_mut(slot) {
-            lane.last = now;
+            (lane.share, lane.last) = (share, now);
         }
     }
 
@@ -112,7 +115,7 @@ impl Lanes {
     /// Puts a lane into a free slot and returns its number.
     pub(super) fn insert(&mut self, socket: Listener, of: usize, tuple: FiveTuple, now: Mono) -> Option<usize> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        self.slots[slot] = Some(Lane { socket, tuple, of, last: now, waits: PATIENCE });
+        self.slots[slot] = Some(Lane { socket, tuple, of, share: Share::default(), last: now, waits: PATIENCE });
         Some(slot)
     }
 
@@ -246,7 +249,7 @@ mod tests {
             assert_eq!(lanes.insert(listener(), 0, client(port), Mono(1_000)), Some(usize::from(port)));
         }
         assert_eq!(lanes.insert(listener(), 0, client(99), Mono(1_000)), None);
-        lanes.used(3, Mono(5_000));
+        lanes.used(3, Share::default(), Mono(5_000));
         let idle = |lanes: &Lanes, now| lanes.idle(Mono(now), |tuple| tuple.client.port() != 6);
         assert_eq!(idle(&lanes, 1_000 + SILENCE - 1), std::array::from_fn(|slot| slot == 6), "no allocation");
         assert_eq!(idle(&lanes, 1_000 + SILENCE), std::array::from_fn(|slot| slot != 3));

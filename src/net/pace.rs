@@ -1,8 +1,10 @@
-//! When a shard lets packets collect. At some thousands of messages a second (a single datagram, or a burst that the kernel
+//! How long a turn of a shard is, and when it lets packets collect. At some thousands of messages a second (a single datagram, or a burst that the kernel
 //! hands over as one) each wakes the thread by itself, and waking up costs more than forwarding; a short rest then brings
 //! several at once. At high rates they collect by themselves, and at low ones there is nothing to gain.
 
 use std::time::Duration;
+
+use super::sys::RECEIVE_BATCH;
 
 /// The longest rest, in nanoseconds: a call does not notice it, and half of it is what a message waits on average.
 const LONGEST: u64 = 190_000;
@@ -42,9 +44,49 @@ impl Pace {
     }
 }
 
+/// Datagrams that a socket of one sender may give in a turn, unless its messages are larger yet: everybody else waits
+/// meanwhile (some 80 us).
+const TURN: u64 = 256;
+/// Messages that it may give at least: with fewer each would cost a system call.
+const LEAST: u64 = 4;
+
+/// How many messages the socket of one sender gives in a turn, by what they held the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share(u8);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(RECEIVE_BATCH as u8)
+    }
+}
+
+impl Share {
+    /// The share after a turn in which `messages` held `datagrams`.
+    pub(super) fn after(messages: u64, datagrams: u64) -> Self {
+        let messages = (TURN * messages).checked_div(datagrams).unwrap_or(u64::MAX);
+        Self(messages.clamp(LEAST, RECEIVE_BATCH as u64) as u8)
+    }
+
+    pub(super) fn messages(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_sends_large_messages_gives_fewer() {
+        let messages = |messages, datagrams| Share::after(messages, datagrams).messages();
+        assert_eq!(Share::default().messages(), RECEIVE_BATCH);
+        assert_eq!(messages(16, 16), RECEIVE_BATCH, "single packets");
+        assert_eq!(messages(16, 16 * 12), RECEIVE_BATCH, "frames of video");
+        assert_eq!(messages(16, 16 * 48), 5);
+        assert_eq!(messages(5, 5 * 48), 5, "the same again");
+        assert_eq!(messages(4, 4 * 1_000), LEAST as usize);
+        assert_eq!(messages(0, 0), RECEIVE_BATCH);
+    }
 
     /// Rests in a second of turns that come `gap` nanoseconds apart and take `messages` each, and the last one's length.
     fn rests(gap: u64, messages: u64) -> (usize, Duration) {

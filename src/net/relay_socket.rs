@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::grants::{Charge, Lease};
 use super::hairpin::Listing;
+use super::pace::Share;
 use super::sys;
 use crate::relay::{Family, RelayId};
 
@@ -75,6 +76,8 @@ pub(super) struct RelaySocket<S> {
     pub socket: S,
     /// What peers see as the source of its packets.
     pub advertised: SocketAddr,
+    /// What it gives in a turn.
+    pub share: Share,
     // Held for their drop: the address leaves the directory before its port is given back.
     _listing: Listing,
     lease: Lease,
@@ -82,7 +85,7 @@ pub(super) struct RelaySocket<S> {
 
 impl<S> RelaySocket<S> {
     pub(super) fn new(id: RelayId, socket: S, advertised: SocketAddr, listing: Listing, lease: Lease) -> Self {
-        Self { id, socket, advertised, _listing: listing, lease }
+        Self { id, socket, advertised, share: Share::default(), _listing: listing, lease }
     }
 }
 
@@ -125,6 +128,13 @@ impl<S: AsFd> RelaySockets<S> {
 
     pub(super) fn get(&self, number: u32) -> Option<&RelaySocket<S>> {
         self.slots.get(number as usize)?.as_ref()
+    }
+
+    /// Sets what the socket of a number gives in a turn.
+    pub(super) fn set_share(&mut self, number: u32, share: Share) {
+        if let Some(Some(relay)) = self.slots.get_mut(number as usize) {
+            relay.share = share;
+        }
     }
 
     /// Number and socket of `id`.

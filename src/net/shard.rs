@@ -126,7 +126,8 @@ impl Shard {
             self.flush(&arena);
             arena.reset();
             self.published.publish(&self.relay, &self.counters);
-            if let Some(rest) = pace.after_turn(taken.messages, clock.elapsed().as_nanos() as u64) {
+            let rest = pace.after_turn(taken.messages, clock.elapsed().as_nanos() as u64);
+            if let Some(rest) = rest.filter(|_| !taken.has_more) {
                 thread::sleep(rest);
             }
         }

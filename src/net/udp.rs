@@ -72,8 +72,14 @@ impl Arena {
 
     /// Receives one batch without waiting; the messages are then [`Arena::datagrams`].
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        self.receive_most(socket, RECEIVE_BATCH)
+    }
+
+    /// The same with `most` messages at most.
+    pub(super) fn receive_most(&mut self, socket: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
         self.received.clear();
-        let free = &mut self.bytes[self.used * STRIDE..];
+        let end = self.buffers.min(self.used + most);
+        let free = &mut self.bytes[self.used * STRIDE..end * STRIDE];
         let count = self.receiver.receive(socket, free, STRIDE, &mut self.received)?;
         for message in &mut self.received {
             message.buffer += self.used;

@@ -7,6 +7,7 @@ use super::{LISTENER, Shard};
 use crate::net::counters::Counters;
 use crate::net::lanes::{self, Lane};
 use crate::net::listener::Listener;
+use crate::net::pace::Share;
 use crate::net::sys::{RECEIVE_BATCH, Ready};
 use crate::net::udp::{Arena, Payload, Region};
 use crate::relay::{FiveTuple, Transport};
@@ -26,6 +27,8 @@ pub(super) struct Taken {
     from_clients: u64,
     from_peers: u64,
     pub messages: u64,
+    /// A socket that has one batch in a turn had a whole one: more is waiting.
+    pub has_more: bool,
 }
 
 impl Shard {
@@ -99,49 +102,63 @@ impl Shard {
         }
     }
 
-    /// Takes a few batches from a listener, or one from a lane.
-    pub(super) fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena, taken: &mut Taken) {
-        let is_lane = index >= self.listeners.len();
-        let batches = if is_lane { 1 } else { LISTENER_BATCHES };
-        for batch in 1..=batches {
-            self.make_room(arena);
-            let Some(socket) = self.client_socket(index) else { return };
-            let received = arena.receive(socket.socket.as_fd());
-            let count = count_received(&received, &self.counters);
-            if let Some(is_behind) = self.behind.0.get_mut(index) {
-                *is_behind = count == Some(RECEIVE_BATCH) && batch == batches;
+    /// Takes a few batches from a listener, or what a lane gives in a turn.
+    fn receive_clients(&mut self, now: Now, index: usize, arena: &mut Arena, taken: &mut Taken) {
+        let mut is_behind = false;
+        if let Some(share) = self.lane(index).map(|lane| lane.share) {
+            if let Some((messages, datagrams)) = self.receive_batch(now, index, share.messages(), arena, taken) {
+                self.lanes.used(index - self.listeners.len(), Share::after(messages, datagrams), now.mono);
+                is_behind = messages == share.messages() as u64;
+                taken.has_more |= is_behind;
             }
-            let Some(count) = count else { return };
-            if is_lane {
-                self.lanes.used(index - self.listeners.len(), now.mono);
-            } else {
-                self.note_sender(index, arena, count);
+        } else {
+            for _ in 0..LISTENER_BATCHES {
+                let Some((messages, _)) = self.receive_batch(now, index, RECEIVE_BATCH, arena, taken) else { break };
+                self.note_sender(index, arena, messages);
+                is_behind = messages == RECEIVE_BATCH as u64;
+                if !is_behind {
+                    break;
+                }
             }
-            let mut datagrams = 0;
-            for datagram in arena.datagrams() {
-                datagrams += 1;
-                let Some(socket) = self.client_socket(index) else { return };
-                let server = socket.server(datagram.to);
-                let tuple = FiveTuple { client: datagram.from, server, transport: Transport::Udp };
-                self.handle_client(now, &tuple, arena.bytes(), datagram.start, datagram.len);
-            }
-            self.counters.received.add(datagrams);
-            taken.from_clients += datagrams;
-            taken.messages += count as u64;
-            if count < RECEIVE_BATCH {
-                break;
-            }
+        }
+        if let Some(behind) = self.behind.0.get_mut(index) {
+            *behind = is_behind;
         }
     }
 
+    /// Takes one batch that clients sent: how many messages, and how many datagrams were in them.
+    fn receive_batch(
+        &mut self,
+        now: Now,
+        index: usize,
+        most: usize,
+        arena: &mut Arena,
+        taken: &mut Taken,
+    ) -> Option<(u64, u64)> {
+        self.make_room(arena);
+        let received = arena.receive_most(self.client_socket(index)?.socket.as_fd(), most);
+        let messages = count_received(&received, &self.counters)? as u64;
+        let mut datagrams = 0;
+        for datagram in arena.datagrams() {
+            datagrams += 1;
+            let server = self.client_socket(index)?.server(datagram.to);
+            let tuple = FiveTuple { client: datagram.from, server, transport: Transport::Udp };
+            self.handle_client(now, &tuple, arena.bytes(), datagram.start, datagram.len);
+        }
+        self.counters.received.add(datagrams);
+        taken.from_clients += datagrams;
+        taken.messages += messages;
+        Some((messages, datagrams))
+    }
+
     /// Has one message of a listener's batch stand for all of them.
-    fn note_sender(&mut self, index: usize, arena: &Arena, count: usize) {
-        let picked = self.lanes.pick(count);
+    fn note_sender(&mut self, index: usize, arena: &Arena, messages: u64) {
+        let picked = self.lanes.pick(messages as usize);
         let (Some((client, to, datagrams)), Some(listener)) = (arena.message(picked), self.listeners.get(index)) else {
             return;
         };
         let tuple = FiveTuple { client, server: listener.server(to), transport: Transport::Udp };
-        self.lanes.saw(index, tuple, datagrams, count as u64);
+        self.lanes.saw(index, tuple, datagrams, messages);
     }
 
     /// Gives who sends much a lane, and closes lanes that nobody uses.
@@ -175,9 +192,7 @@ impl Shard {
         let index = self.listeners.len() + slot;
         let mut taken = Taken::default();
         for _ in 0..LAST_BATCHES {
-            let before = taken.messages;
-            self.receive_clients(now, index, arena, &mut taken);
-            if taken.messages == before {
+            if self.receive_batch(now, index, RECEIVE_BATCH, arena, &mut taken).is_none() {
                 break;
             }
         }
@@ -188,10 +203,11 @@ impl Shard {
     fn receive_peers(&mut self, now: Now, number: u32, arena: &mut Arena, taken: &mut Taken) {
         self.make_room(arena);
         let Some(relay) = self.sockets.get(number) else { return };
-        let id = relay.id;
-        let received = arena.receive(relay.socket.as_fd());
+        let (id, most) = (relay.id, relay.share.messages());
+        let received = arena.receive_most(relay.socket.as_fd(), most);
         let Some(count) = count_received(&received, &self.counters) else { return };
-        if count == RECEIVE_BATCH {
+        if count == most {
+            taken.has_more = true;
             self.behind.1.push_back(number);
         }
         let mut datagrams = 0;
@@ -199,6 +215,10 @@ impl Shard {
             datagrams += 1;
             let payload = Payload { region: Region::Input, start: datagram.start, len: datagram.len };
             self.handle_peer(now, id, datagram.from, payload);
+        }
+        let share = Share::after(count as u64, datagrams);
+        if share.messages() != most {
+            self.sockets.set_share(number, share);
         }
         self.counters.received.add(datagrams);
         taken.from_peers += datagrams;
