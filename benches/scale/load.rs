@@ -16,7 +16,7 @@ const WARM: Duration = Duration::from_millis(500);
 /// Credentials are good for longer than any run.
 const GOOD: u64 = 7_200;
 /// Of a hot allocation: bulk data, which costs the generator little and the server much.
-const HOT_BURST: usize = 48;
+const HOT_BURST: usize = 64;
 /// Packets per second that are tried at most.
 const MOST: f64 = 20_000_000.0;
 /// How near a share of a core must be to the one wanted.

@@ -62,7 +62,8 @@ fn main() -> anyhow::Result<()> {
     let (seconds, rounds) = if is_quick { (2.0, 1) } else { (4.0, 5) };
     let wants = |part: &str| parts.is_empty() || parts.contains(&part);
     if wants("hot") {
-        hot::run(seconds, rounds, &mut report)?;
+        // Its p99 is what the machine pauses for, which varies by itself.
+        hot::run(seconds, if is_quick { 1 } else { 9 }, &mut report)?;
     }
     if wants("shards") {
         shards::run(seconds, rounds, &mut report)?;
