@@ -118,6 +118,10 @@ impl Case {
         if matches!(self.work, Work::Equal(_)) && is_plain {
             kinds.extend(Style::ALL.map(|(_, style)| Kind::Forwarder(style)));
         }
+        // What this machine carries of bursts at most, whatever the server.
+        if matches!(self.work, Work::Highest(_)) && is_plain && self.transport == Transport::Udp && self.burst > 1 {
+            kinds.extend(Style::ALL.last().map(|(_, style)| Kind::Forwarder(*style)));
+        }
         kinds
     }
 

@@ -14,6 +14,9 @@ pub const PEERS: [&str; 2] = ["coturn", "`turn` crate"];
 pub const FORWARDERS: [&str; 3] =
     ["forwarder, one call for a packet", "forwarder, recvmmsg and sendmmsg", "forwarder, GRO and GSO"];
 
+/// The forwarder that makes the most of bursts.
+pub const LIMIT: &str = FORWARDERS[2];
+
 /// Loss above which a server's CPU time at an equal load is no figure to hold another against.
 const MOST_LOSS: f64 = 0.01;
 /// A generator that sends later than this, for one packet of a hundred, disturbs what it measures.
@@ -131,13 +134,16 @@ pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &
     }
     let servers: Vec<_> = [RELAIS].into_iter().chain(PEERS).collect();
     text += "\n## Highest rate with less than 0.1 % loss, in thousand packets/s\n\n";
-    head(&mut text, "work", &servers);
+    let with_limit: Vec<_> = servers.iter().copied().chain([LIMIT]).collect();
+    head(&mut text, "work", &with_limit);
     let is_udp = |case: &Case| case.transport == Transport::Udp;
+    let marked = |index, server, found: String| {
+        let outcomes = results.get(&(index, server)).map_or(&[][..], Vec::as_slice);
+        if outcomes.iter().any(|outcome| outcome.is_lower_bound) { format!("{found} \\*") } else { found }
+    };
     for (index, case) in all().filter(|(_, case)| matches!(case.work, Work::Highest(_)) && is_udp(case)) {
-        row(&mut text, case.name, &servers, |server| {
-            let bound = results.get(&(index, server))?.iter().any(|outcome| outcome.is_lower_bound);
-            let found = in_thousands(spread(results, index, server, rate)?, 1);
-            Some(if bound { format!("{found} *") } else { found })
+        row(&mut text, case.name, &with_limit, |server| {
+            Some(marked(index, server, in_thousands(spread(results, index, server, rate)?, 1)))
         });
     }
     text += "\n\\* The generator was the limit at least once: the server may do more.\n";
@@ -145,9 +151,10 @@ pub fn markdown(results: &Results, rounds: usize, is_quick: bool, load_before: &
     head(&mut text, "work", &servers);
     for (index, case) in all().filter(|(_, case)| !is_udp(case)) {
         row(&mut text, case.name, &servers, |server| {
-            spread(results, index, server, megabits).map(|found| plain(found, 0))
+            Some(marked(index, server, plain(spread(results, index, server, megabits)?, 0)))
         });
     }
+    text += "\n\\* As above.\n";
     text += &overload(results, &servers);
     text += &control(results, &servers);
     text
