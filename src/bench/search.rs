@@ -18,7 +18,7 @@ pub struct Found {
     pub is_lower_bound: bool,
 }
 
-/// Searches from `first` packets per second up to `most`; `run` does a step at a rate.
+/// Searches from `first` packets per second up to `most`; `run` does a step at a rate. A step that fails is done once more.
 pub fn search<E>(
     first: f64,
     most: f64,
@@ -30,7 +30,11 @@ pub fn search<E>(
     let mut rate = first.min(most);
     let mut halvings = 0;
     for _ in 0..STEPS {
-        let figures = run(rate)?;
+        let mut figures = run(rate)?;
+        if figures.loss() > allowed_loss || figures.limited_by_generator {
+            // A machine that stands still for a moment fails any server, and the fastest first: that is not its rate.
+            figures = run(rate)?;
+        }
         let is_good = figures.loss() <= allowed_loss;
         if is_good && !figures.limited_by_generator {
             good = rate;
@@ -78,6 +82,17 @@ mod tests {
             let rate = found.best.expect("found").rate;
             assert!(!found.is_lower_bound && rate <= capacity * 1.002 && rate > capacity * 0.96, "{capacity}: {rate}");
         }
+    }
+
+    #[test]
+    fn a_moment_of_standstill_hides_no_capacity() {
+        let (mut server, mut steps) = (server(333_333.0), 0);
+        let found = search(10_000.0, 1e6, 0.001, |rate| {
+            steps += 1;
+            server(if steps % 3 == 2 { 1e9 } else { rate })
+        });
+        let rate = found.expect("no step fails").best.expect("found").rate;
+        assert!(rate > 333_333.0 * 0.96, "{rate}");
     }
 
     #[test]

@@ -17,7 +17,9 @@ use crate::relay::FiveTuple;
 use crate::time::Mono;
 
 /// Lanes of a shard: each is a descriptor and a receive buffer.
-pub(super) const MOST: usize = 8;
+const MOST: usize = 8;
+/// Places for lanes: one more, since a new one is there before it takes the place of another.
+pub(super) const SLOTS: usize = MOST + 1;
 /// What is measured over, in milliseconds.
 const WINDOW: u64 = 100;
 /// Datagrams from clients in a second from which on a shard is busy: a tenth to a fifth of what a core carries. Tests
@@ -27,6 +29,8 @@ const BUSY: u64 = if cfg!(test) { 2_000 } else { 100_000 };
 const LARGE: u64 = 4;
 /// Batches that a guess needs.
 const ENOUGH: usize = 24;
+/// Senders told apart in a window; who sends much is among the first.
+const SENDERS: usize = 4_096;
 /// A lane is closed after so many milliseconds of silence. What comes in the moment of closing is lost.
 const SILENCE: u64 = 10_000;
 /// Turns in which a new lane waits for what its client sent to the listener before, so that the order stays. More than it
@@ -43,20 +47,15 @@ pub(super) struct Lane {
     /// What it gives in a turn.
     pub share: Share,
     last: Mono,
+    /// Datagrams in the window that runs.
+    given: u64,
     waits: u8,
-}
-
-impl Lane {
-    /// Whether it must not be read yet.
-    pub(super) fn waits(&self) -> bool {
-        self.waits > 0
-    }
 }
 
 /// The lanes of a shard, and who sends how much.
 #[derive(Default)]
 pub(super) struct Lanes {
-    slots: [Option<Lane>; MOST],
+    slots: [Option<Lane>; SLOTS],
     watch: Watch,
 }
 
@@ -77,10 +76,11 @@ impl Lanes {
         self.watch.picked % messages.max(1)
     }
 
-    /// Notes that a lane gave something, and what it gives the next time.
-    pub(super) fn used(&mut self, slot: usize, share: Share, now: Mono) {
+    /// Notes that a lane gave `datagrams` in `messages`.
+    pub(super) fn used(&mut self, slot: usize, messages: u64, datagrams: u64, now: Mono) {
         if let Some(Some(lane)) = self.slots.get_mut(slot) {
-            (lane.share, lane.last) = (share, now);
+            (lane.share, lane.last) = (Share::after(messages, datagrams), now);
+            lane.given += datagrams;
         }
     }
 
@@ -96,16 +96,30 @@ impl Lanes {
         (now - self.watch.since).as_millis() as u64 >= WINDOW
     }
 
-    /// Ends the window: who sent much in it, with the listener's number, and has no lane. None where no lane is free.
-    pub(super) fn heavy(&mut self, now: Mono) -> Option<(usize, FiveTuple)> {
-        let (of, tuple) = self.watch.end(now)?;
-        let is_free = self.slots.iter().any(Option::is_none);
-        let has_one = self.slots.iter().flatten().any(|lane| lane.tuple == tuple);
-        (is_free && !has_one).then_some((of, tuple))
+    /// Ends the window: who `has_allocation`, sent much in it to which listener, and has no lane; and the lane to close for
+    /// it where none is free, the one that gave least.
+    pub(super) fn heavy(
+        &mut self,
+        now: Mono,
+        has_allocation: impl Fn(&FiveTuple) -> bool,
+    ) -> Option<(usize, FiveTuple, Option<usize>)> {
+        let mut given = self.slots.each_mut().map(|slot| slot.as_mut().map(|lane| std::mem::take(&mut lane.given)));
+        let (of, tuple, sent) = self.watch.end(now, has_allocation)?;
+        let lanes = self.slots.iter().flatten();
+        if lanes.clone().any(|lane| lane.tuple == tuple) {
+            return None;
+        }
+        if lanes.count() < MOST {
+            return Some((of, tuple, None));
+        }
+        // Who has a lane keeps it unless the newcomer sends twice as much.
+        let given = given.iter_mut().enumerate().filter_map(|(slot, given)| Some((slot, given.take()?)));
+        let (slot, least) = given.min_by_key(|(_, given)| *given)?;
+        (sent > 2 * least).then_some((of, tuple, Some(slot)))
     }
 
     /// Slots of lanes to close: silent ones, and those whose client `has_allocation` no more.
-    pub(super) fn idle(&self, now: Mono, has_allocation: impl Fn(&FiveTuple) -> bool) -> [bool; MOST] {
+    pub(super) fn idle(&self, now: Mono, has_allocation: impl Fn(&FiveTuple) -> bool) -> [bool; SLOTS] {
         self.slots.each_ref().map(|slot| {
             let lane = slot.as_ref();
             lane.is_some_and(|lane| (now - lane.last).as_millis() as u64 >= SILENCE || !has_allocation(&lane.tuple))
@@ -115,7 +129,8 @@ impl Lanes {
     /// Puts a lane into a free slot and returns its number.
     pub(super) fn insert(&mut self, socket: Listener, of: usize, tuple: FiveTuple, now: Mono) -> Option<usize> {
         let slot = self.slots.iter().position(Option::is_none)?;
-        self.slots[slot] = Some(Lane { socket, tuple, of, share: Share::default(), last: now, waits: PATIENCE });
+        self.slots[slot] =
+            Some(Lane { socket, tuple, of, share: Share::default(), last: now, given: 0, waits: PATIENCE });
         Some(slot)
     }
 
@@ -141,16 +156,20 @@ impl Watch {
     fn saw(&mut self, sender: (usize, FiveTuple), datagrams: u64) {
         self.total += datagrams;
         self.batches += 1;
-        *self.seen.entry(sender).or_default() += datagrams;
+        if self.seen.len() < SENDERS || self.seen.contains_key(&sender) {
+            *self.seen.entry(sender).or_default() += datagrams;
+        }
     }
 
-    /// Starts the next window, and says who sent most in the last one, if that was much.
-    fn end(&mut self, now: Mono) -> Option<(usize, FiveTuple)> {
+    /// Starts the next window, and says who of those that count sent most in the last one, and how much, if that was much.
+    fn end(&mut self, now: Mono, counts: impl Fn(&FiveTuple) -> bool) -> Option<(usize, FiveTuple, u64)> {
         let passed = ((now - self.since).as_millis() as u64).max(1);
         let is_busy = self.total * 1_000 / passed >= BUSY && self.batches >= ENOUGH;
-        let most = self.seen.iter().max_by_key(|(_, datagrams)| **datagrams);
-        let heavy =
-            most.filter(|(_, datagrams)| is_busy && **datagrams * LARGE > self.total).map(|(sender, _)| *sender);
+        let is_heavy = |(sender, datagrams): &(&(usize, FiveTuple), &u64)| {
+            is_busy && **datagrams * LARGE > self.total && counts(&sender.1)
+        };
+        let most = self.seen.iter().filter(is_heavy).max_by_key(|(_, datagrams)| **datagrams);
+        let heavy = most.map(|((of, tuple), datagrams)| (*of, *tuple, *datagrams));
         self.since = now;
         (self.total, self.batches) = (0, 0);
         self.seen.clear();
@@ -159,10 +178,11 @@ impl Watch {
 }
 
 /// Opens a socket beside `listener` that takes what comes from the client of `tuple`, and hands it out with whether it is
-/// connected. Between bind and connect it may take what comes from others, which is there to be read.
+/// connected as it should be. Between bind and connect it may take what comes from others, which is there to be read.
 ///
-/// Where several shards share the port, the program that spreads clients passes it over. Where there is one, both sockets
-/// allow the port to be shared for that moment: the listener's port may belong to another user, who passed it.
+/// Where several shards share the port, the program that spreads clients passes it over; it is no use there when the client
+/// speaks to another address than a route to it would start from. Where there is one shard, both sockets allow the port to be
+/// shared, by sockets of our user, for that moment: a listener of somebody else's, which was passed to us, stays alone.
 pub(super) fn open(listener: &Listener, tuple: &FiveTuple) -> io::Result<(Listener, bool)> {
     let address = match listener.spread {
         Spread::Alone => tuple.server,
@@ -173,16 +193,15 @@ pub(super) fn open(listener: &Listener, tuple: &FiveTuple) -> io::Result<(Listen
     if listener.wildcard {
         sys::enable_packet_info(socket.as_fd(), address.is_ipv6())?;
     }
-    if listener.spread == Spread::ByProgram {
-        socket.set_reuse_port(true)?;
-        socket.bind(&address.into())?;
-    } else {
+    socket.set_reuse_port(true)?;
+    if listener.spread == Spread::Alone {
         let first = SockRef::from(&listener.socket);
-        socket.set_reuse_address(true)?;
-        first.set_reuse_address(true)?;
+        first.set_reuse_port(true)?;
         let bound = socket.bind(&address.into());
-        first.set_reuse_address(false)?;
+        first.set_reuse_port(false)?;
         bound?;
+    } else {
+        socket.bind(&address.into())?;
     }
     let is_connected = socket.connect(&tuple.client.into()).is_ok();
     let local = socket.local_addr().ok().and_then(|local| local.as_socket());
@@ -208,7 +227,7 @@ mod tests {
             let (port, datagrams) = senders[batch as usize % senders.len()];
             watch.saw((0, client(port)), datagrams);
         }
-        watch.end(Mono(WINDOW)).map(|(_, tuple)| tuple.client.port())
+        watch.end(Mono(WINDOW), |_| true).map(|(_, tuple, _)| tuple.client.port())
     }
 
     #[test]
@@ -225,13 +244,20 @@ mod tests {
     }
 
     #[test]
+    fn a_stranger_hides_no_client() {
+        let mut watch = Watch::default();
+        (0..100).for_each(|batch| watch.saw((0, client(batch % 5 / 2)), BUSY));
+        assert_eq!(watch.end(Mono(WINDOW), |tuple| tuple.client.port() != 0), Some((0, client(1), 40 * BUSY)));
+    }
+
+    #[test]
     fn each_window_is_judged_by_itself() {
         let mut watch = Watch::default();
         (0..100).for_each(|_| watch.saw((0, client(1)), BUSY));
-        assert!(watch.end(Mono(WINDOW)).is_some());
-        assert_eq!(watch.end(Mono(2 * WINDOW)), None);
+        assert!(watch.end(Mono(WINDOW), |_| true).is_some());
+        assert_eq!(watch.end(Mono(2 * WINDOW), |_| true), None);
         (0..100).for_each(|_| watch.saw((0, client(1)), BUSY));
-        assert_eq!(watch.end(Mono(600_000)), None, "a hundred seconds' worth in ten minutes");
+        assert_eq!(watch.end(Mono(600_000), |_| true), None, "a hundred seconds' worth in ten minutes");
         assert!(watch.seen.is_empty());
     }
 
@@ -248,13 +274,46 @@ mod tests {
         for port in 0..MOST as u16 {
             assert_eq!(lanes.insert(listener(), 0, client(port), Mono(1_000)), Some(usize::from(port)));
         }
-        assert_eq!(lanes.insert(listener(), 0, client(99), Mono(1_000)), None);
-        lanes.used(3, Share::default(), Mono(5_000));
+        lanes.used(3, 1, 1, Mono(5_000));
         let idle = |lanes: &Lanes, now| lanes.idle(Mono(now), |tuple| tuple.client.port() != 6);
         assert_eq!(idle(&lanes, 1_000 + SILENCE - 1), std::array::from_fn(|slot| slot == 6), "no allocation");
-        assert_eq!(idle(&lanes, 1_000 + SILENCE), std::array::from_fn(|slot| slot != 3));
+        assert_eq!(idle(&lanes, 1_000 + SILENCE), std::array::from_fn(|slot| slot != 3 && slot < MOST));
         lanes.remove(2);
         assert_eq!(lanes.insert(listener(), 0, client(99), Mono(1_000)), Some(2));
+    }
+
+    #[test]
+    fn a_newcomer_gets_a_free_lane_or_that_of_who_gives_least() {
+        let mut lanes = Lanes::default();
+        let heavy = |lanes: &mut Lanes, port: u16| {
+            let since = lanes.watch.since.0;
+            (0..100).for_each(|_| lanes.saw(0, client(port), BUSY, 1));
+            lanes.heavy(Mono(since + WINDOW), |_| true).map(|(_, tuple, instead)| (tuple.client.port(), instead))
+        };
+        for port in 0..MOST as u16 {
+            assert_eq!(heavy(&mut lanes, port), Some((port, None)));
+            lanes.insert(listener(), 0, client(port), Mono(0));
+        }
+        assert_eq!(heavy(&mut lanes, 3), None, "it has one");
+        (0..MOST).filter(|slot| *slot != 5).for_each(|slot| lanes.used(slot, 1, 10, Mono(0)));
+        assert_eq!(heavy(&mut lanes, 99), Some((99, Some(5))));
+        (0..MOST).filter(|slot| *slot != 2).for_each(|slot| lanes.used(slot, 1, 10, Mono(0)));
+        assert_eq!(heavy(&mut lanes, 99), Some((99, Some(2))), "each window is counted by itself");
+        (0..MOST).for_each(|slot| lanes.used(slot, 1, 60 * BUSY, Mono(0)));
+        assert_eq!(heavy(&mut lanes, 99), None, "it sends no more than they");
+    }
+
+    #[test]
+    fn who_is_watched_is_bounded() {
+        let mut watch = Watch::default();
+        let mut sender = client(1);
+        for number in 0..3 * SENDERS as u32 {
+            sender.client.set_ip(std::net::Ipv4Addr::from(number).into());
+            watch.saw((0, sender), 1);
+            watch.saw((0, client(1)), BUSY);
+        }
+        assert_eq!(watch.seen.len(), SENDERS);
+        assert_eq!(watch.end(Mono(WINDOW), |_| true).map(|(_, tuple, _)| tuple), Some(client(1)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use proptest::test_runner::TestRunner;
 
 use super::batching::{PATIENCE, Packet, Stage, Target, packets, pattern};
 use super::sys::{Outgoing, Piece, Sender};
+use crate::bench::link::{Link, udp_socket};
 use crate::bench::session::release;
 use crate::clock;
 use crate::relay::stun::method;
@@ -60,11 +61,14 @@ fn open_lane(stage: &mut Stage) {
 
 /// Whether the server has a socket that is connected to the hot one.
 fn has_lane(stage: &Stage) -> bool {
+    has_lane_of(stage, stage.socket(HOT).local_addr().unwrap().port())
+}
+
+fn has_lane_of(stage: &Stage, client: u16) -> bool {
     let table = if stage.server.is_ipv4() { "/proc/net/udp" } else { "/proc/net/udp6" };
     let table = std::fs::read_to_string(table).unwrap();
     let ends_with =
         |place: Option<&str>, port: u16| place.is_some_and(|place| place.ends_with(&format!(":{port:04X}")));
-    let client = stage.socket(HOT).local_addr().unwrap().port();
     table.lines().any(|line| {
         let mut columns = line.split_whitespace().skip(1);
         ends_with(columns.next(), stage.server.port()) && ends_with(columns.next(), client)
@@ -88,6 +92,42 @@ fn a_lane_changes_nothing_for_its_client_and_the_others() {
             })
             .unwrap();
     }
+}
+
+#[test]
+fn who_speaks_to_an_address_no_route_starts_from_has_no_lane_with_several_shards_and_loses_nothing() {
+    let mut stage = Stage::listening("0.0.0.0", "127.0.0.5", 2);
+    for _ in 0..3 {
+        let packets = [Packet { client: HOT, target: Target::Channel(0), size: 160 }; 900];
+        stage.run(&packets, true);
+        stage.run(&packets, false);
+    }
+    assert!(!has_lane(&stage));
+    assert_eq!(stage.net.totals().lanes, 0);
+}
+
+#[test]
+fn errors_about_its_client_do_not_silence_a_lane() {
+    let mut stage = Stage::listening("127.0.0.1", "127.0.0.1", 1);
+    open_lane(&mut stage);
+    let (mut buffer, relayed) = ([0; 2048], stage.links[HOT].2);
+    let old = stage.socket(HOT).local_addr().unwrap();
+    let elsewhere = super::batching::socket(old.ip());
+    elsewhere.connect(stage.server).unwrap();
+    let frame = stage.frame(Packet { client: HOT, target: Target::Channel(0), size: 4 }, b"here");
+    let Link::Udp(gone) = std::mem::replace(&mut stage.links[HOT].0, Link::Udp(elsewhere)) else { panic!("UDP") };
+    drop(gone);
+    for _ in 0..100 {
+        // Nobody listens where this goes, and the kernel says so on the lane.
+        for _ in 0..8 {
+            stage.peers[0].send_to(b"anybody?", relayed).unwrap();
+        }
+        let back = udp_socket(old, false).unwrap();
+        back.send_to(&frame, stage.server).unwrap();
+        let (len, from) = stage.peers[0].recv_from(&mut buffer).expect("a packet is missing");
+        assert_eq!((&buffer[..len], from), (&b"here"[..], relayed));
+    }
+    assert!(has_lane_of(&stage, old.port()));
 }
 
 #[test]

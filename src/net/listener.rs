@@ -17,7 +17,7 @@ const ONE_THREAD: &str = "the socket that systemd passed for it serves one UDP t
 pub(super) enum Spread {
     /// Nobody: there is one socket.
     Alone,
-    /// A program of ours in the kernel, by the client's address, among the sockets of the start.
+    /// A program of ours in the kernel, by the client's address and port, among the sockets of the start.
     ByProgram,
     /// The kernel, among all sockets of the port: another one would move clients.
     ByKernel,
@@ -128,7 +128,8 @@ pub(super) fn bind_group(address: SocketAddr, shards: usize) -> io::Result<Vec<L
 /// Has clients spread over the sockets of a port by a program.
 fn spread(group: &[Listener], v6: bool) -> Spread {
     let Some(first) = group.first() else { return Spread::ByKernel };
-    match sys::spread_by_source(first.socket.as_fd(), v6, group.len() as u32) {
+    let seed = super::addresses::random_seed() as u32;
+    match sys::spread_by_source(first.socket.as_fd(), v6, group.len() as u32, seed) {
         Ok(()) => Spread::ByProgram,
         Err(error) => {
             tracing::info!(address = %first.address, %error, "the kernel spreads clients over UDP threads by itself");

@@ -18,8 +18,12 @@ const LISTENER_BATCHES: usize = 4;
 /// Relay sockets served before the listeners have another turn within the same wait.
 const RELAYS_PER_TURN: usize = 16;
 
-/// Batches read from a lane before it is closed: more than its buffer holds.
-const LAST_BATCHES: usize = 1_024;
+/// Datagrams read from a lane before it is closed: what came between bind and connect, and no more of a flood than the
+/// others can wait for.
+const LAST: u64 = 2_048;
+/// A lane, being connected, tells of ICMP errors before it gives what came; anybody may send those. So many are passed over
+/// in one go.
+const ERRORS_PER_READ: usize = 3;
 
 /// What a turn took: datagrams of either side, and the messages that they came in.
 #[derive(Default)]
@@ -37,7 +41,7 @@ impl Shard {
         let mut taken = Taken::default();
         let mut since_listeners = 0;
         self.behind.0.clear();
-        self.behind.0.resize(self.listeners.len() + lanes::MOST, false);
+        self.behind.0.resize(self.listeners.len() + lanes::SLOTS, false);
         self.behind.1.clear();
         for &Ready { token, has_errors } in ready {
             let Ok(number) = u32::try_from(token) else { continue };
@@ -63,9 +67,8 @@ impl Shard {
 
     /// Takes from a listener, or from a lane when it may be read.
     fn receive_ready(&mut self, now: Now, index: usize, arena: &mut Arena, taken: &mut Taken) {
-        let of = self.lane(index).map(|lane| (lane.of, lane.waits()));
-        if let Some((of, true)) = of {
-            // What the client sent before it had a lane lies in the listener, and goes first.
+        if let Some(of) = self.lane(index).map(|lane| lane.of) {
+            // All others first; and what the client itself sent before it had a lane.
             self.receive_clients(now, of, arena, taken);
             let is_behind = self.behind.0.get(of).is_some_and(|is_behind| *is_behind);
             if self.lanes.must_wait(index - self.listeners.len(), !is_behind) {
@@ -107,15 +110,17 @@ impl Shard {
         let mut is_behind = false;
         if let Some(share) = self.lane(index).map(|lane| lane.share) {
             if let Some((messages, datagrams)) = self.receive_batch(now, index, share.messages(), arena, taken) {
-                self.lanes.used(index - self.listeners.len(), Share::after(messages, datagrams), now.mono);
+                self.lanes.used(index - self.listeners.len(), messages, datagrams, now.mono);
                 is_behind = messages == share.messages() as u64;
                 taken.has_more |= is_behind;
             }
         } else {
             for _ in 0..LISTENER_BATCHES {
-                let Some((messages, _)) = self.receive_batch(now, index, RECEIVE_BATCH, arena, taken) else { break };
-                self.note_sender(index, arena, messages);
-                is_behind = messages == RECEIVE_BATCH as u64;
+                let batch = self.receive_batch(now, index, RECEIVE_BATCH, arena, taken);
+                is_behind = batch.is_some_and(|(messages, _)| messages == RECEIVE_BATCH as u64);
+                if let Some((messages, _)) = batch {
+                    self.note_sender(index, arena, messages);
+                }
                 if !is_behind {
                     break;
                 }
@@ -136,8 +141,15 @@ impl Shard {
         taken: &mut Taken,
     ) -> Option<(u64, u64)> {
         self.make_room(arena);
-        let received = arena.receive_most(self.client_socket(index)?.socket.as_fd(), most);
-        let messages = count_received(&received, &self.counters)? as u64;
+        let mut messages = None;
+        for _ in 0..=ERRORS_PER_READ {
+            let received = arena.receive_most(self.client_socket(index)?.socket.as_fd(), most);
+            messages = count_received(&received, &self.counters);
+            if !received.is_err_and(|error| is_report(&error)) {
+                break;
+            }
+        }
+        let messages = messages? as u64;
         let mut datagrams = 0;
         for datagram in arena.datagrams() {
             datagrams += 1;
@@ -164,12 +176,12 @@ impl Shard {
     /// Gives who sends much a lane, and closes lanes that nobody uses.
     pub(super) fn mind_lanes(&mut self, now: Now, arena: &mut Arena) {
         let idle = self.lanes.idle(now.mono, |tuple| self.relay.has_allocation(tuple));
-        for slot in (0..lanes::MOST).filter(|slot| idle[*slot]) {
+        for slot in (0..lanes::SLOTS).filter(|slot| idle[*slot]) {
             self.close_lane(now, slot, arena);
         }
-        let Some((of, tuple)) = self.lanes.heavy(now.mono) else { return };
-        // Strangers have nothing to lose but their own packets.
-        let Some(listener) = self.listeners.get(of).filter(|_| self.relay.has_allocation(&tuple)) else { return };
+        let heavy = self.lanes.heavy(now.mono, |tuple| self.relay.has_allocation(tuple));
+        let Some((of, tuple, instead)) = heavy else { return };
+        let Some(listener) = self.listeners.get(of) else { return };
         let (socket, is_connected) = match lanes::open(listener, &tuple) {
             Ok(opened) => opened,
             Err(error) => return tracing::debug!(%error, "no lane for a client that sends much"),
@@ -183,6 +195,9 @@ impl Shard {
         if !is_connected || !matches!(watched, Some(Ok(()))) {
             return self.close_lane(now, slot, arena);
         }
+        if let Some(slot) = instead {
+            self.close_lane(now, slot, arena);
+        }
         self.counters.lanes.add(1);
         tracing::debug!(client = %tuple.client, "a lane for a client that sends much");
     }
@@ -191,11 +206,7 @@ impl Shard {
     fn close_lane(&mut self, now: Now, slot: usize, arena: &mut Arena) {
         let index = self.listeners.len() + slot;
         let mut taken = Taken::default();
-        for _ in 0..LAST_BATCHES {
-            if self.receive_batch(now, index, RECEIVE_BATCH, arena, &mut taken).is_none() {
-                break;
-            }
-        }
+        while taken.from_clients < LAST && self.receive_batch(now, index, RECEIVE_BATCH, arena, &mut taken).is_some() {}
         self.lanes.remove(slot);
     }
 
@@ -234,10 +245,15 @@ fn count_received(received: &io::Result<usize>, counters: &Counters) -> Option<u
             Some(*count)
         }
         Err(error) => {
-            if !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) {
+            if is_report(error) {
                 counters.receive_errors.add(1);
             }
             None
         }
     }
+}
+
+/// Whether a receive call failed for another reason than that nothing is there.
+fn is_report(error: &io::Error) -> bool {
+    !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

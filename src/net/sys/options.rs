@@ -67,10 +67,13 @@ pub(crate) fn force_receive_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::
 /// `SKF_NET_OFF` of `linux/filter.h`: offsets from here on count from the start of the IP header.
 const IP_HEADER: u32 = -0x10_0000i32 as u32;
 
+/// 2^32 by the golden ratio: a multiplication by it carries every bit upwards, where the last step of the program looks.
+const GOLDEN: u32 = 0x9E37_79B1;
+
 /// Spreads what comes to the port of a `SO_REUSEPORT` group over its first `sockets` members, by the sender's address and
-/// port. Sockets that join later get nothing. Packets with IP options or extension headers are spread by what stands in
+/// port, and by `seed`, so that nobody can choose a port that leads to a certain socket. Sockets that join later get nothing. Packets with IP options or extension headers are spread by what stands in
 /// the port's place, which is as constant.
-pub(in crate::net) fn spread_by_source(socket: BorrowedFd<'_>, v6: bool, sockets: u32) -> io::Result<()> {
+pub(in crate::net) fn spread_by_source(socket: BorrowedFd<'_>, v6: bool, sockets: u32, seed: u32) -> io::Result<()> {
     use libc::{BPF_A, BPF_X, BPF_XOR};
     use libc::{BPF_ABS, BPF_ALU, BPF_H, BPF_K, BPF_LD, BPF_MISC, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W};
     let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
@@ -78,14 +81,18 @@ pub(in crate::net) fn spread_by_source(socket: BorrowedFd<'_>, v6: bool, sockets
     // RFC 791 section 3.1, RFC 8200 section 3, and RFC 768 behind them.
     let (words, port): (&[u32], u32) = if v6 { (&[8, 12, 16, 20], 40) } else { (&[12], 20) };
     // The port moves to both halves, so that it meets all bits of the address.
-    let mut program = vec![load(BPF_H, port), step(BPF_ALU | BPF_MUL | BPF_K, 0x1_0001)];
+    let mut program = vec![
+        load(BPF_H, port),
+        step(BPF_ALU | BPF_MUL | BPF_K, 0x1_0001),
+        step(BPF_ALU | BPF_XOR | BPF_K, seed),
+        step(BPF_ALU | BPF_MUL | BPF_K, GOLDEN),
+    ];
     for &word in words {
         program.extend([
             step(BPF_MISC | BPF_TAX, 0),
             load(BPF_W, word),
             step(BPF_ALU | BPF_XOR | BPF_X, 0),
-            // A multiplication carries every bit upwards, where the next step looks (2^32 by the golden ratio).
-            step(BPF_ALU | BPF_MUL | BPF_K, 0x9E37_79B1),
+            step(BPF_ALU | BPF_MUL | BPF_K, GOLDEN),
         ]);
     }
     program.extend([
