@@ -2,7 +2,7 @@
 
 use super::load::{Job, hot_for, latency, lost, median, number};
 use super::report::Report;
-use super::server::{Load, Server};
+use super::server::{self, Load, Server};
 
 const ALLOCATIONS: usize = 1_000;
 /// Packets per second of the quiet ones, both ways together.
@@ -20,12 +20,14 @@ pub fn run(seconds: f64, rounds: usize, report: &mut Report) -> anyhow::Result<(
     report.head("One hot allocation beside 999 quiet ones");
     report.text(&format!(
         "{QUIET:.0} packets/s of 160 bytes for all quiet ones, both ways together. The hot one's packets come in bursts of 64, \
-         as many as fill the server's core; nobody reads them, so that the generator has time for the quiet ones. Medians of \
-         {rounds} rounds, with it and without it in turns."
+         as many as fill the server's core; nobody reads them, so that the generator has time for the quiet ones. A program that \
+         gives way to any other takes what the server leaves of its core, with the hot one and without: a virtual machine \
+         stands still more often when all of its cores are busy. Medians of {rounds} rounds, with the hot one and without it in turns."
     ));
     report.text("| hot one | packets/s | server's core | quiet p50, us | p99, us | alone p50, us | p99, us | generator late p99, us | alone |\n|---|---|---|---|---|---|---|---|---|");
     for (name, to_client) in [("to its peer", false), ("to its client", true)] {
         let server = Server::relais(1, "0")?;
+        let _busy = server::Busy::on("0")?;
         let quiet = Job::speech(&server, ALLOCATIONS, QUIET, seconds);
         let job = Job { hot_to_client: to_client, gro: false, ..quiet };
         let hot = hot_for(&Job { hot: FIRST, ..job.clone() }, FULL)?;

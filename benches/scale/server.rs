@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
@@ -14,6 +14,23 @@ use super::load::{Job, SECRET};
 
 /// The name of a thread that relays, with its number behind.
 const SHARD: &str = "relais-udp-";
+
+/// A program that spins on cores whenever nobody else wants them, and ends with its owner.
+pub struct Busy(Child);
+
+impl Busy {
+    pub fn on(cores: &str) -> anyhow::Result<Self> {
+        let spin = ["--idle", "0", "sh", "-c", "while :; do :; done"];
+        Ok(Self(pinned(cores, "chrt").args(spin).spawn().context("chrt")?))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A server that ends with its owner.
 pub struct Server {
@@ -37,7 +54,7 @@ impl Server {
         let place = tempfile::tempdir()?;
         let mut child = pinned(cores, env!("CARGO_BIN_EXE_relais"))
             .args(["serve", "--log-format", "json", "--log-level", "warn,relais::app=info", "--access", "open"])
-            .args(["--udp", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--shards", &shards.to_string()])
+            .args(["--udp", "127.0.0.1:0", "--tcp", &free_tcp()?.to_string(), "--shards", &shards.to_string()])
             // The clients of the signaling come from many addresses, as through a proxy.
             .args(["--trust-proxy", "127.0.0.0/8", "--secret", SECRET, "--allow-peer", "127.0.0.0/8", "--state-dir"])
             .arg(place.path().join("state"))
@@ -123,6 +140,14 @@ impl Drop for Load {
 }
 
 /// A command on `cores`; `taskset` becomes the program, so that its id is the program's.
+/// A free TCP address whose port the kernel gives to no socket by itself: a peer of the generator that had its number
+/// would be refused, since the server's own ports are no peers.
+fn free_tcp() -> anyhow::Result<SocketAddr> {
+    let ports = 20_000..30_000;
+    let free = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).find(|at| TcpListener::bind(at).is_ok());
+    free.context("no TCP port is free")
+}
+
 fn pinned(cores: &str, program: &str) -> Command {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", cores, program]).stdin(Stdio::null());
