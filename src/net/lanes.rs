@@ -103,7 +103,7 @@ impl Lanes {
         now: Mono,
         has_allocation: impl Fn(&FiveTuple) -> bool,
     ) -> Option<(usize, FiveTuple, Option<usize>)> {
-        let mut given = self.slots.each_mut().map(|slot| slot.as_mut().map(|lane| std::mem::take(&mut lane.given)));
+        let given = self.slots.each_mut().map(|slot| slot.as_mut().map(|lane| std::mem::take(&mut lane.given)));
         let (of, tuple, sent) = self.watch.end(now, has_allocation)?;
         let lanes = self.slots.iter().flatten();
         if lanes.clone().any(|lane| lane.tuple == tuple) {
@@ -113,7 +113,7 @@ impl Lanes {
             return Some((of, tuple, None));
         }
         // Who has a lane keeps it unless the newcomer sends twice as much.
-        let given = given.iter_mut().enumerate().filter_map(|(slot, given)| Some((slot, given.take()?)));
+        let given = given.into_iter().enumerate().filter_map(|(slot, given)| Some((slot, given?)));
         let (slot, least) = given.min_by_key(|(_, given)| *given)?;
         (sent > 2 * least).then_some((of, tuple, Some(slot)))
     }

@@ -1,6 +1,7 @@
 //! How long a turn of a shard is, and when it lets packets collect. At some thousands of messages a second (a single
-//! datagram, or a burst that the kernel hands over as one) each wakes the thread by itself, and waking up costs more than forwarding; a short rest then brings
-//! several at once. At high rates they collect by themselves, and at low ones there is nothing to gain.
+//! datagram, or a burst that the kernel hands over as one) each wakes the thread by itself, and waking up costs more than
+//! forwarding; a short rest then brings several at once. At high rates they collect by themselves, and at low ones there
+//! is nothing to gain.
 
 use std::time::Duration;
 

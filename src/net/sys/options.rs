@@ -71,8 +71,8 @@ const IP_HEADER: u32 = -0x10_0000i32 as u32;
 const GOLDEN: u32 = 0x9E37_79B1;
 
 /// Spreads what comes to the port of a `SO_REUSEPORT` group over its first `sockets` members, by the sender's address and
-/// port, and by `seed`, so that nobody can choose a port that leads to a certain socket. Sockets that join later get nothing. Packets with IP options or extension headers are spread by what stands in
-/// the port's place, which is as constant.
+/// port, and by `seed`, so that nobody can choose a port that leads to a certain socket. Sockets that join later get
+/// nothing. Packets with IP options or extension headers are spread by what stands in the port's place.
 pub(in crate::net) fn spread_by_source(socket: BorrowedFd<'_>, v6: bool, sockets: u32, seed: u32) -> io::Result<()> {
     use libc::{BPF_A, BPF_X, BPF_XOR};
     use libc::{BPF_ABS, BPF_ALU, BPF_H, BPF_K, BPF_LD, BPF_MISC, BPF_MOD, BPF_MUL, BPF_RET, BPF_RSH, BPF_TAX, BPF_W};
